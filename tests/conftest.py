@@ -1,0 +1,70 @@
+"""What every test here may use.
+
+Tests run against the installed wheel. One that cannot run on a machine skips with a reason; in CI, where it can,
+such a skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CAPTURES = Path(os.environ.get("BAREWIRE_CAPTURES", REPOSITORY.parent / "shared" / "captures"))
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skips the running test; fails it where ``CI`` is set, since CI has what the test needs."""
+    if os.environ.get("CI"):
+        pytest.fail(f"may not skip in CI: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """The folder of real captures: ``BAREWIRE_CAPTURES``, or ``../shared/captures``. They are not ours to ship."""
+    if not CAPTURES.is_dir():
+        pytest.skip(f"no captures at {CAPTURES} (set BAREWIRE_CAPTURES)")
+    return CAPTURES
+
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def barewire() -> Cli:
+    """Runs the installed ``barewire`` command: ``barewire("inspect", path, ...)``; a non-zero exit fails the test.
+
+    Keywords: ``check=False`` to look at a failure, ``cwd``, ``input`` (text), ``timeout`` in seconds.
+    """
+    program = shutil.which("barewire", path=str(Path(sys.executable).parent))
+    assert program is not None, "no barewire beside this Python: make build"
+
+    def run(
+        *arguments: str | Path,
+        check: bool = True,
+        cwd: Path | None = None,
+        input: str | None = None,  # noqa: A002
+        timeout: float = 120.0,
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [program, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            input=input,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"barewire {' '.join(map(str, arguments))} exited {done.returncode}:\n{done.stderr}")
+        return done
+
+    return run
