@@ -1,0 +1,127 @@
+//! The protocol under loom, which tries every interleaving and every value that the memory model lets a load return.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p barewire-ring --release --lib loom_model
+//! ```
+//!
+//! The model is the real code with events of two words: enough for a torn event to show. Each word carries the event's
+//! number in its own way.
+
+use crate::protocol::{Position, Read, Slot, Slots, head};
+use crate::sync::{AtomicU64, Ordering};
+use loom::sync::Arc;
+use std::ptr::NonNull;
+
+const WORDS: usize = 2;
+
+struct Memory {
+    slots: Box<[Slot<WORDS>]>,
+    cursor: AtomicU64,
+}
+
+impl Memory {
+    fn new(capacity: usize) -> Arc<Memory> {
+        let slots = (0..capacity).map(|_| Slot::new()).collect();
+        Arc::new(Memory { slots, cursor: AtomicU64::new(0) })
+    }
+
+    fn slots(&self) -> Slots<WORDS> {
+        let first = NonNull::from(&self.slots[0]);
+        // SAFETY: as many slots as said, and every thread keeps the Arc for as long as it uses them.
+        unsafe { Slots::new(first, self.slots.len() as u32) }
+    }
+}
+
+fn event(n: u64) -> [u64; WORDS] {
+    [n + 1, (n + 1) * 0x100]
+}
+
+/// Reads once, and checks all that came: whole, in order, none twice, none passed over but those counted as lost.
+fn read(memory: &Memory, position: &mut Position, limit: usize) -> Read {
+    let before = position.next;
+    let mut seen = 0;
+    let read = position.read(&memory.slots(), &memory.cursor, limit, |i, n, words| {
+        assert_eq!(*words, event(n), "event {n} is torn");
+        assert_eq!(i, seen);
+        seen += 1;
+    });
+    assert_eq!(seen, read.count);
+    assert_eq!(before + read.lost + read.count as u64, position.next);
+    read
+}
+
+/// A producer publishes `events`, a reader reads `attempts` times meanwhile, then what is left.
+fn model(capacity: usize, events: u64, attempts: usize) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = None;
+    builder.check(move || {
+        let memory = Memory::new(capacity);
+        let producer = {
+            let memory = Arc::clone(&memory);
+            loom::thread::spawn(move || {
+                for n in 0..events {
+                    memory.slots().publish(&memory.cursor, n, &event(n));
+                }
+            })
+        };
+        let mut position = Position { next: 0 };
+        let mut total = Read::default();
+        let mut add = |read: Read| {
+            total.count += read.count;
+            total.lost += read.lost;
+        };
+        for _ in 0..attempts {
+            add(read(&memory, &mut position, capacity));
+        }
+        producer.join().unwrap();
+        loop {
+            let last = read(&memory, &mut position, capacity);
+            add(last);
+            if last == Read::default() {
+                break;
+            }
+        }
+        assert_eq!(total.count as u64 + total.lost, events);
+        assert_eq!(position.next, events);
+    });
+}
+
+/// No overrun is possible: every event is read.
+#[test]
+fn reader_keeps_up() {
+    model(4, 2, 2);
+}
+
+/// The producer comes round while the reader copies.
+#[test]
+fn producer_laps_the_reader() {
+    model(2, 3, 1);
+}
+
+/// Twice round: the sequence word changes more than once under the reader.
+#[test]
+fn producer_laps_the_reader_twice() {
+    model(2, 5, 1);
+}
+
+/// A reader that begins at the cursor finds every event below it published.
+#[test]
+fn cursor_covers_published_slots() {
+    loom::model(|| {
+        let memory = Memory::new(2);
+        let producer = {
+            let memory = Arc::clone(&memory);
+            loom::thread::spawn(move || {
+                for n in 0..2 {
+                    memory.slots().publish(&memory.cursor, n, &event(n));
+                }
+            })
+        };
+        let newest = head(&memory.cursor);
+        let mut position = Position { next: newest.saturating_sub(1) };
+        let found = read(&memory, &mut position, 1);
+        assert!(newest == 0 || found == Read { count: 1, lost: 0 });
+        producer.join().unwrap();
+        assert_eq!(memory.cursor.load(Ordering::Relaxed), 2);
+    });
+}
