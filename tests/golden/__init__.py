@@ -1,0 +1,1 @@
+"""Captures and what they decode to."""
