@@ -131,13 +131,13 @@ def book_rules() -> Case:
             attribution="NSDQ",
         ),
     ]
-    # Worth nothing by itself, and must not move anything: an unknown order, a second 6, and more than is left of 5.
+    # What contradicts the book: an unknown order, a second 6, and one share more than is left of 5.
     three = [
         message("D", order_reference_number=99),
         add(6, "S", 10, 90_000),
         message("E", locate=2, order_reference_number=5, executed_shares=71, match_number=6),
         message("D", order_reference_number=6),
-        message("D", locate=2, order_reference_number=5),
+        message("D", locate=2, order_reference_number=5),  # is gone already
     ]
     return case("book_rules", [plain(mold_packet(SESSION, *part)) for part in ((1, one), (8, two), (18, three))])
 

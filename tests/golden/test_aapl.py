@@ -108,8 +108,8 @@ def test_replay_writes_the_rows_of_an_independent_library(path: Path, barewire: 
       such a row does not occur: no message leaves the size at the best price as it was and changes the number of
       orders. Were there one, it would have to be left out, so the comparison drops rows that repeat the one before.
 
-    Where the input contradicts itself the two differ by decision (it takes what is left from an order on too large an
-    execution, and lets a second order with a live number replace the first; ours refuses both). This stream is clean.
+    Where the input contradicts itself they differ too (to it, a second order with a number that is in a book replaces
+    the first; ours refuses the second). This stream does not.
     """
     try:
         import itch_book

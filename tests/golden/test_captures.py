@@ -23,7 +23,7 @@ from conftest import CAPTURES, Cli
 from reference.itch_reference import LAYOUTS, decode, encode
 from reference.pcap_reference import CapturedMessage, read_messages
 
-PCAPS = sorted((CAPTURES / "itch50").glob("*/*.pcap"))
+PCAPS: list[Path | None] = [*sorted((CAPTURES / "itch50").glob("*/*.pcap"))]
 PREFIX = "nasdaq.nsmequities.totalview.itch.v5.0.2017."
 RENAMED = {"reason": "reasoncode"}
 PRICES = {  # of the types in these captures
@@ -71,9 +71,7 @@ def expected_messages(pcap: Path) -> Iterator[dict[str, int | str]]:
             yield row
 
 
-@pytest.fixture(
-    params=[*PCAPS] or [None], ids=lambda path: "none" if path is None else f"{path.parent.name}/{path.stem}"
-)
+@pytest.fixture(params=PCAPS or [None], ids=lambda path: "none" if path is None else f"{path.parent.name}/{path.stem}")
 def pcap(request: pytest.FixtureRequest, captures: Path) -> Path:
     if request.param is None:
         pytest.fail(f"{captures} has no itch50/*/*.pcap")

@@ -17,6 +17,7 @@ from reference.itch_reference import Bbo, Books, bbo_rows, encode, write_binaryf
 TICK = 100_000
 UNDEFINED = 2**63 - 1
 MIDNIGHT = 1_719_806_400_000_000_000
+BOOK = {"instruments": 65_536, "orders": 1024, "levels": 1024}
 
 # Few orders, instruments and prices, so that every message is likely to meet another one's order or level. The
 # numbers at the edges of what a field holds are among them.
@@ -141,7 +142,9 @@ def test_books_are_the_reference_books(stream: list[tuple[str, dict[str, int | s
     books = Books()
     wanted = list(bbo_rows(iter(messages), books))
 
-    replay = _core.Replay(str(path), protocol="itch-5.0", format="binaryfile", midnight_ns=MIDNIGHT, records=["bbo"])
+    replay = _core.Replay(
+        str(path), protocol="itch-5.0", format="binaryfile", midnight_ns=MIDNIGHT, records=["bbo"], book=BOOK
+    )
     buffer, found = np.empty(64, BBO), []
     while count := replay.read_into(buffer):
         found += buffer[:count].tolist()

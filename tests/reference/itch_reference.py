@@ -198,10 +198,17 @@ class Bbo(NamedTuple):
 class Books:
     """Every book of the venue, as one dictionary of orders.
 
-    Where the input contradicts itself, the message is refused as a whole and counted in ``refused``; no order changes.
-    That is so for a reference number that is not in a book (E, C, X, D, and the original of U), for one that already
-    is (A, F, and the new one of U, unless it is the original), for more shares taken than are left, for an order of no
-    shares, and for a side that is neither buy nor sell. Only A and F say which instrument an order belongs to.
+    The specification does not say what to make of input that contradicts itself. These are the project's rules; each
+    case is counted in ``refused``:
+
+    - E, C, X, D, U whose order is not in a book: nothing changes.
+    - A, F whose reference number is in a book already: the second order is not added, the first stays.
+    - A, F with no shares, or a side that is neither buy nor sell: no order is added.
+    - E, C, X of no shares: nothing changes. Of more shares than are left: what is left is taken.
+    - U takes its original off the book in any case. The new order is not added where its reference number is in a book
+      (it may be the original's) or it has no shares.
+
+    Only A and F say which instrument an order belongs to; the stock locate of what comes later is not looked at.
     """
 
     orders: dict[int, Order] = field(default_factory=dict)
@@ -213,7 +220,7 @@ class Books:
         """Lets a message change the books; returns the stock locate of the book that it may have changed."""
         kind = message["type"]
         if kind == "R":
-            self.symbols[int(message["stock_locate"])] = str(message["stock"])
+            self.symbols.setdefault(int(message["stock_locate"]), str(message["stock"]))
             return None
         if kind in ("A", "F"):
             return self._add(message)
@@ -248,9 +255,11 @@ class Books:
     def _take(self, message: Message, shares: int) -> int | None:
         reference = int(message["order_reference_number"])
         order = self.orders.get(reference)
-        if order is None or shares > order.shares:
+        if order is None or shares == 0:
             return self._refuse()
-        order.shares -= shares
+        if shares > order.shares:
+            self._refuse()
+        order.shares -= min(shares, order.shares)
         if order.shares == 0:
             del self.orders[reference]
         return order.locate
@@ -259,10 +268,13 @@ class Books:
         original = int(message["original_order_reference_number"])
         new, shares = int(message["new_order_reference_number"]), int(message["shares"])
         order = self.orders.get(original)
-        if order is None or shares == 0 or (new != original and new in self.orders):
+        if order is None:
             return self._refuse()
         del self.orders[original]
-        self.orders[new] = Order(order.locate, order.side, int(message["price"]), shares, self._arrival())
+        if new in self.orders or shares == 0:
+            self._refuse()
+        else:
+            self.orders[new] = Order(order.locate, order.side, int(message["price"]), shares, self._arrival())
         return order.locate
 
     def side(self, locate: int, side: str) -> list[tuple[int, Order]]:
