@@ -1,0 +1,5 @@
+"""`python -m barewire`: the command line."""
+
+from ._cli.app import main
+
+main()

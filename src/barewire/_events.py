@@ -1,0 +1,149 @@
+"""Records as Python objects, one an event: for callbacks and for looking at a few. For many, use a batch's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from ._records import KINDS, RECORD_BYTES, record_struct
+
+if TYPE_CHECKING:
+    from ._symbols import Symbols
+
+__all__ = ["BboEvent", "Event", "GapEvent", "MboEvent", "StatusEvent", "decode", "decoders"]
+
+
+class MboEvent(NamedTuple):
+    """One thing that happened to one order, or a trade. Prices in 1e-9 of the currency, times in ns since 1970, UTC.
+
+    `action` is "A" add, "C" cancel, "M" modify, "T" trade, "F" fill or "R" clear; `side` "B" bid, "A" ask or "N" none.
+    A book follows from A, C, M and R alone: an execution of a displayed order is told as T (the aggressor), F (the
+    resting order) and C (what that took from the book). `price` is `barewire.UNDEF_PRICE` where there is none.
+    `sequence` is the venue's number of the message, `ring_sequence` the record's place in the ring.
+    """
+
+    ring_sequence: int
+    ts_event: int
+    ts_recv: int
+    sequence: int
+    instrument_id: int
+    publisher_id: int
+    kind: int
+    flags: int
+    ts_source: int
+    order_id: int
+    price: int
+    size: int
+    action: str
+    side: str
+    symbol: str
+
+
+class BboEvent(NamedTuple):
+    """The best bid and offer after a message that changed them.
+
+    Prices in 1e-9 of the currency, `barewire.UNDEF_PRICE` on an empty side; sizes summed over the level.
+    """
+
+    ring_sequence: int
+    ts_event: int
+    ts_recv: int
+    sequence: int
+    instrument_id: int
+    publisher_id: int
+    kind: int
+    flags: int
+    ts_source: int
+    bid_price: int
+    ask_price: int
+    bid_size: int
+    ask_size: int
+    symbol: str
+
+
+class GapEvent(NamedTuple):
+    """`count` messages from `sequence` on were lost before the feed. `reason`: 1 jump, 2 late join, 3 session ended.
+
+    `symbol` is empty: a gap touches every instrument of the feed.
+    """
+
+    ring_sequence: int
+    ts_event: int
+    ts_recv: int
+    sequence: int
+    instrument_id: int
+    publisher_id: int
+    kind: int
+    flags: int
+    ts_source: int
+    count: int  # type: ignore[assignment]  # the field's name in the table; hides tuple.count()
+    reason: int
+    symbol: str
+
+
+class StatusEvent(NamedTuple):
+    """Trading state ("H"), system event ("S"), broken trade ("B"), session start ("N") or end ("Z"): see `code`.
+
+    `state` is the venue's letter, `reason` its reason code, `value` the match number of a broken trade. `symbol` is
+    empty where the whole feed is meant.
+    """
+
+    ring_sequence: int
+    ts_event: int
+    ts_recv: int
+    sequence: int
+    instrument_id: int
+    publisher_id: int
+    kind: int
+    flags: int
+    ts_source: int
+    value: int
+    code: str
+    state: str
+    reason: str
+    symbol: str
+
+
+Event = MboEvent | BboEvent | GapEvent | StatusEvent
+
+Buffer = bytes | bytearray | memoryview
+
+_LETTER = {bytes([byte]): chr(byte) for byte in range(256)} | {b"\0": ""}
+_INSTRUMENT = 4  # place of instrument_id in every event
+
+
+def decoders(symbols: Symbols) -> dict[int, Callable[[Buffer, int], Event]]:
+    """For each `kind` byte, what turns the record at an offset of a buffer into its event."""
+    symbol_of = symbols.of
+    letter = _LETTER
+    mbo, bbo, gap, status = (record_struct(kind).unpack_from for kind in KINDS)
+
+    def mbo_event(buffer: Buffer, offset: int) -> MboEvent:
+        row = mbo(buffer, offset)
+        return MboEvent._make((*row[:12], letter[row[12]], letter[row[13]], symbol_of(row[_INSTRUMENT])))
+
+    def bbo_event(buffer: Buffer, offset: int) -> BboEvent:
+        row = bbo(buffer, offset)
+        return BboEvent._make((*row, symbol_of(row[_INSTRUMENT])))
+
+    def gap_event(buffer: Buffer, offset: int) -> GapEvent:
+        return GapEvent._make((*gap(buffer, offset), ""))
+
+    def status_event(buffer: Buffer, offset: int) -> StatusEvent:
+        row = status(buffer, offset)
+        symbol = symbol_of(row[_INSTRUMENT]) if row[_INSTRUMENT] else ""
+        reason = row[12].rstrip(b" \0").decode("latin-1")
+        return StatusEvent._make((*row[:10], letter[row[10]], letter[row[11]], reason, symbol))
+
+    return {KINDS["mbo"]: mbo_event, KINDS["bbo"]: bbo_event, KINDS["gap"]: gap_event, KINDS["status"]: status_event}
+
+
+_KIND_AT = 8 + 29
+
+
+def decode(buffer: memoryview, symbols: Symbols) -> Iterator[Event]:
+    """Every record of a buffer of whole 64-byte records, in order. Kinds of a later version are passed over."""
+    make = decoders(symbols)
+    for offset in range(0, len(buffer), RECORD_BYTES):
+        if decoder := make.get(buffer[offset + _KIND_AT]):
+            yield decoder(buffer, offset)

@@ -1,0 +1,192 @@
+"""A live feed: multicast in, events and books out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+from ._batch import Batch
+from ._book import Book
+from ._config import Config, load_config
+from ._errors import FeedError
+from ._ring import DEFAULT_BATCH_RECORDS, Reader, Ring
+from ._stats import FeedStats, make_stats
+from ._strategy import Strategy, run_strategy
+from ._symbols import Symbols
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Feed"]
+
+
+class Feed:
+    """One venue channel, received on a thread of its own that Python never holds up.
+
+        with barewire.Feed.from_config("feed.toml") as feed:
+            for batch in feed:                        # or: async for batch in feed
+                print(len(batch), batch.bbo["bid_price"])
+
+    The thread receives, puts in order, builds the books and publishes to a ring; this object reads the ring. A reader
+    that falls behind loses records, never slows the feed, and is told (`Batch.lost`).
+    """
+
+    def __init__(self, config: Config, *, batch_records: int = DEFAULT_BATCH_RECORDS) -> None:
+        self.config = config
+        self._batch_records = batch_records
+        self._core = _core.Feed(config.to_core())
+        self._symbols = Symbols(self._core.directory)
+        self._reader: Reader | None = None
+        self._stopping = False
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | os.PathLike[str] | Mapping[str, Any] | Config,
+        *,
+        batch_records: int = DEFAULT_BATCH_RECORDS,
+    ) -> Self:
+        """A feed from a TOML file's path, TOML text (a string of several lines) or a mapping of the same shape.
+
+        Nothing is opened yet: `start()` does that, or `with`. `batch_records` is the most records of one batch.
+
+        Raises ConfigError, which names the key, the value and what was expected; OSError for a file that cannot be
+        read.
+        """
+        return cls(load_config(config), batch_records=batch_records)
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Opens sockets and ring and starts the thread.
+
+        Raises OSError (no such interface, no permission, address in use), RingError, FeedError when it runs already.
+        """
+        if self._reader is not None:
+            raise FeedError("the feed was started before; make another with Feed.from_config()")
+        self._core.start()
+        # Attached before anything is received, so that the first record is not missed.
+        reader = self._core.reader()
+        reader.seek_oldest()
+        self._reader = Reader(reader, self._symbols, self._batch_records)
+
+    def stop(self) -> None:
+        """Ends the thread; loops over the feed come to their end. Raises what the thread died of, if it did."""
+        self._stopping = True
+        self._core.stop()
+
+    def __enter__(self) -> Self:
+        if self._reader is None:
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            if self._reader is not None:
+                self._reader.close()
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches as they come, until the venue ends the session or `stop()` is called. One loop at a time: for more
+
+        readers use `reader()`.
+        """
+        return self._started().batches(self._ended)
+
+    def __aiter__(self) -> AsyncIterator[Batch]:
+        """The same for asyncio; the event loop is never held up."""
+        return self._started().batches_async(self._ended)
+
+    def read(self, timeout: float | None = None) -> Batch | None:
+        """The next batch; `None` at the feed's end, or when nothing came within `timeout` seconds."""
+        reader = self._started()
+        if timeout is not None:
+            return reader.read(max(0, round(timeout * 1e9)))
+        return next(reader.batches(self._ended), None)
+
+    def run(self, strategy: Strategy, *, duration: float | None = None) -> None:
+        """Calls the strategy for every event, in this thread, until the session ends, `stop()` or `duration` seconds.
+
+        Starts and stops the feed where that has not been done. Raises ConfigError when the strategy has a callback for
+        records that the feed does not publish; whatever a callback raises.
+        """
+        if self._reader is None:
+            with self:
+                self.run(strategy, duration=duration)
+        else:
+            run_strategy(strategy, self, self._reader, self.config.feed.records, self._ended, duration)
+
+    def reader(self) -> Ring:
+        """Another reader of the same ring, from the next record on, for another thread."""
+        self._started()
+        return Ring(self._core.reader(), batch_records=self._batch_records)
+
+    # --- what is known ---------------------------------------------------------------------------
+
+    def book(self, symbol: str, *, timeout: float = 0.0) -> Book:
+        """The book of one instrument, which follows the feed.
+
+        Waits up to `timeout` seconds for the venue to announce the instrument. Raises UnknownSymbolError, which lists
+        symbols that look alike.
+        """
+        until = time.monotonic() + timeout
+        while symbol not in self._symbols.known() and time.monotonic() < until and not self._ended():
+            time.sleep(0.01)
+        return Book(self._core, self._symbols.id_of(symbol), symbol)
+
+    @property
+    def symbols(self) -> Symbols:
+        """The directory: instrument number to symbol, as announced so far."""
+        return self._symbols
+
+    @property
+    def stats(self) -> FeedStats:
+        """The statistics at this moment: every packet and message in exactly one counter."""
+        return make_stats(self._core.stats())
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread runs."""
+        return self._core.running
+
+    @property
+    def ended(self) -> bool:
+        """Whether the venue ended the session."""
+        return self._core.ended
+
+    @property
+    def ring_name(self) -> str | None:
+        """The name that `Ring.attach` finds this feed by; `None` for a ring of this process only."""
+        return self._core.ring_name
+
+    @property
+    def receive_report(self) -> list[str]:
+        """What was asked of the system and what was got (receive buffer, timestamps, pinning), one line each."""
+        return list(self._core.receive_report)
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "ended" if self.ended else "stopped"
+        lines = ", ".join(f"{line.name} {line.group}:{line.port}" for line in self.config.lines)
+        return f"<Feed {self.config.feed.name!r} {self.config.feed.protocol}: {lines}; {state}>"
+
+    def _started(self) -> Reader:
+        if self._reader is None:
+            raise FeedError("the feed is not started; use 'with feed:' or feed.start()")
+        return self._reader
+
+    def _ended(self) -> bool:
+        if self._stopping or self._core.ended:
+            return True
+        if not self._core.running:
+            self._core.stop()  # raises what the thread died of
+            return True
+        return False

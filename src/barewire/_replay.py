@@ -1,0 +1,239 @@
+"""Files through the same engine as a live feed, and nothing is ever lost to a slow reader."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Literal
+
+from . import _core, _time
+from ._batch import Batch
+from ._book import Book
+from ._defaults import DEFAULT_PROTOCOL, RECORD_KINDS
+from ._errors import ConfigError, ProtocolError
+from ._records import protocols
+from ._ring import DEFAULT_BATCH_RECORDS, Scratch
+from ._stats import FeedStats, make_stats
+from ._strategy import Strategy, run_strategy
+from ._symbols import Symbols
+
+__all__ = ["Replay", "open_source", "replay"]
+
+Source = str | os.PathLike[str] | int | IO[bytes]
+
+
+def replay(
+    source: Source,
+    *,
+    protocol: str = DEFAULT_PROTOCOL,
+    date: str | dt.date | None = None,
+    records: str | Iterable[str] = RECORD_KINDS,
+    symbols: Iterable[str] | None = None,
+    pace: Literal["max", "original"] | float = "max",
+    progress: bool = False,
+    format: str | None = None,  # noqa: A002 (the word for it)
+    group: str | None = None,
+    port: int | None = None,
+    batch_records: int = DEFAULT_BATCH_RECORDS,
+) -> Replay:
+    """Opens a capture (pcap, pcapng) or an exchange file (BinaryFILE), plain, gzip or zstd, to iterate over its events.
+
+        for batch in barewire.replay("20200130.bin", protocol="itch-5.0"):
+            print(batch.bbo["bid_price"])
+
+    Args:
+        source: a path, `"-"` for standard input, a file descriptor, or a file opened in binary mode.
+        protocol: one of `barewire.protocols()`.
+        date: the trading day, `YYYY-MM-DD` or a date, since venues' clocks count from midnight. Left out: the day of
+            the
+            first packet's time (US Eastern), else one found in the file's name, else `ts_event` counts from midnight;
+            `Replay.warnings` says which.
+        records: "mbo" (order events and trades), "bbo" (best bid and offer), or both.
+        symbols: only these instruments; `None` for all.
+        pace: "max", "original" (by the packets' or, without those, the messages' times), or how many times as fast.
+        progress: draw a bar on standard error, where that is a terminal.
+        format: "pcap", "pcapng" or "binaryfile"; left out: found from the contents.
+        group, port: only packets to this multicast group or port of a capture.
+        batch_records: most records of one batch.
+
+    Raises ConfigError for an argument, ProtocolError, FormatError where the contents are something else, OSError.
+    """
+    known = protocols()
+    if protocol not in known:
+        raise ProtocolError(
+            f"unknown protocol {protocol!r}; expected one of: {', '.join(known)}", protocol=protocol, known=known
+        )
+    chosen = [records] if isinstance(records, str) else list(records)
+    if not chosen or set(chosen) - set(RECORD_KINDS):
+        expected = " or ".join(map(repr, RECORD_KINDS)) + ", or both"
+        raise ConfigError(f"records {chosen!r}: expected {expected}", key="records", value=chosen, expected=expected)
+    name, opened = open_source(source)
+    core = _core.Replay(
+        opened,
+        protocol=protocol,
+        format=format,
+        midnight_ns=None if date is None else _time.midnight_ns(_time.parse_date(date)),
+        records=chosen,
+        symbols=None if symbols is None else list(symbols),
+        pace=_pace(pace),
+        group=group,
+        port=port,
+    )
+    made = Replay(core, name, chosen, batch_records, progress)
+    if date is None:
+        made._find_date()
+    else:
+        made.date = _time.parse_date(date)
+    return made
+
+
+def _pace(pace: str | float) -> float | None:
+    if pace == "max":
+        return None
+    if pace == "original":
+        return 1.0
+    if isinstance(pace, (int, float)) and not isinstance(pace, bool) and 0 < pace < float("inf"):
+        return float(pace)
+    expected = "'max', 'original' or a number above 0 (2 is twice as fast)"
+    raise ConfigError(f"pace {pace!r}: expected {expected}", key="pace", value=pace, expected=expected)
+
+
+def open_source(source: Source) -> tuple[str, str | int]:
+    """A name to call the source by, and what the core opens: a path or a file descriptor."""
+    if isinstance(source, int):
+        return f"file descriptor {source}", source
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        return ("standard input", 0) if path == "-" else (path, path)
+    name = str(getattr(source, "name", "a file object"))
+    try:
+        descriptor = source.fileno()
+    except (OSError, AttributeError):
+        return name, _spool(source)
+    if source.seekable():
+        os.lseek(descriptor, source.tell(), os.SEEK_SET)  # Python may have read ahead of where its user is
+    return name, os.dup(descriptor)
+
+
+def _spool(source: IO[bytes]) -> int:
+    """An object that only Python can read, copied to anonymous memory, which the core reads as a file."""
+    descriptor = os.memfd_create("barewire-replay", os.MFD_CLOEXEC)
+    while chunk := source.read(io.DEFAULT_BUFFER_SIZE * 64):
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+class Replay:
+    """A file on its way through the engine: iterate for batches, or `run()` a strategy. Made by `barewire.replay()`.
+
+    Attributes:
+        name: what is being read.
+        date: the trading day that `ts_event` was computed with; `None` where it is unknown.
+        symbols: the directory, instrument number to symbol, as announced so far.
+    """
+
+    def __init__(self, core: _core.Replay, name: str, records: list[str], batch_records: int, progress: bool) -> None:
+        self._core = core
+        self._records = records
+        self.scratch = Scratch(batch_records)
+        self.symbols = Symbols(core.directory)
+        self._advance: Callable[[int], None] = lambda _: None
+        self._progress = progress
+        self._stopping = False
+        self._notes: list[str] = []
+        self.name = name
+        self.date: dt.date | None = None
+
+    def _find_date(self) -> None:
+        first = self._core.first_packet_time
+        if first is not None:
+            self.date = _time.date_of(first)
+        else:
+            self.date = _time.date_from_name(self.name)
+            if self.date is None:
+                self._notes.append(
+                    "no date is known, so ts_event counts from midnight; give the trading day, e.g. date 2020-01-30"
+                )
+                return
+            self._notes.append(f"date {self.date} taken from the file's name; give the trading day if it is another")
+        self._core.set_midnight(_time.midnight_ns(self.date))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches to the end of the file. A second loop goes on where the first one left."""
+        if not self._progress:
+            yield from self._batches()
+            return
+        from ._progress import bar
+
+        with bar(self.name, self._core.bytes_total) as self._advance:
+            yield from self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        while count := self.fill(0)[0]:
+            yield Batch(self.scratch.take(count), 0, self.symbols)
+
+    def fill(self, timeout_ns: int) -> tuple[int, int]:  # noqa: ARG002 (a file never keeps one waiting)
+        """Records into the scratch memory, (records, 0); (0, 0) at the end of the file. For `run_strategy`."""
+        count = 0 if self._stopping else self._core.read_into(self.scratch.bytes)
+        self._advance(self._core.bytes_read)
+        return count, 0
+
+    def run(self, strategy: Strategy) -> None:
+        """Calls the strategy for every event of the file, in this thread.
+
+        A book that a callback looks at stands after the whole batch that its event came in, so may be ahead of the
+        event; open the replay with `batch_records=1` where that matters. Raises ConfigError when the strategy has a
+        callback for records that were not asked for; whatever a callback raises.
+        """
+        if not self._progress:
+            run_strategy(strategy, self, self, self._records, lambda: True, None)
+            return
+        from ._progress import bar
+
+        with bar(self.name, self._core.bytes_total) as self._advance:
+            run_strategy(strategy, self, self, self._records, lambda: True, None)
+
+    def stop(self) -> None:
+        """Ends the loop or the run after the current batch."""
+        self._stopping = True
+
+    def book(self, symbol: str) -> Book:
+        """The book of one instrument as it is after the last record read. Raises UnknownSymbolError."""
+        return Book(self._core, self.symbols.id_of(symbol), symbol)
+
+    @property
+    def stats(self) -> FeedStats:
+        """The statistics so far: every packet and message in exactly one counter."""
+        return make_stats(self._core.stats())
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know, one line each: where the date came from, a truncated tail. Complete at the end."""
+        return [*self._notes, *self._core.warnings]
+
+    @property
+    def format(self) -> str:
+        """What the file is: "pcap", "pcapng" or "binaryfile", with "+gzip" or "+zstd"."""
+        return self._core.format
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the file has been read, in bytes of the file as it is stored."""
+        return self._core.bytes_read
+
+    @property
+    def bytes_total(self) -> int | None:
+        """The file's size in bytes; `None` for a pipe."""
+        return self._core.bytes_total
+
+    def digest(self) -> str:
+        """A fingerprint of all books as they are, 32 hex digits: equal books, equal digests."""
+        return self._core.digest()
+
+    def __repr__(self) -> str:
+        return f"<Replay of {self.name}: {self.format}, {self.bytes_read} of {self.bytes_total or '?'} bytes>"
