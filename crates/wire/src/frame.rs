@@ -30,7 +30,6 @@ pub const UDP_HEADERS_LEN: usize = size_of::<Headers>();
 /// The longest UDP payload that IPv4 can carry, in bytes.
 pub const MAX_PAYLOAD_LEN: usize = u16::MAX as usize - IPV4_LEN - UDP_LEN;
 
-const ETHERNET_LEN: usize = size_of::<Ethernet>();
 const IPV4_LEN: usize = size_of::<Ipv4>();
 const UDP_LEN: usize = size_of::<Udp>();
 
@@ -338,7 +337,7 @@ pub fn encode_headers(
 ///
 /// # Errors
 ///
-/// [`PayloadTooLong`] where `out` is too short as well.
+/// [`PayloadTooLong`], where `out` is too short as well; nothing is written then.
 pub fn encode(
     out: &mut [u8],
     vlan: Option<u16>,
@@ -350,13 +349,14 @@ pub fn encode(
     let ethertype = if vlan.is_some() { ETHERTYPE_VLAN } else { ETHERTYPE_IPV4 };
     let tag = vlan.map(|id| Tag { control: U16::new(id & VLAN_ID_MASK), ethertype: U16::new(ETHERTYPE_IPV4) });
     let tag = tag.as_ref().map_or(&[][..], IntoBytes::as_bytes);
-    let mut rest = &mut *out;
+    let len = UDP_HEADERS_LEN + tag.len() + payload.len();
+    let mut rest = out.get_mut(..len).ok_or(PayloadTooLong)?;
     for part in [ethernet(src, dst, ethertype).as_bytes(), tag, ip.as_bytes(), udp.as_bytes(), payload] {
         let (to, behind) = rest.split_at_mut_checked(part.len()).ok_or(PayloadTooLong)?;
         to.copy_from_slice(part);
         rest = behind;
     }
-    Ok(ETHERNET_LEN + tag.len() + IPV4_LEN + UDP_LEN + payload.len())
+    Ok(len)
 }
 
 fn ethernet(src: SocketAddrV4, dst: SocketAddrV4, ethertype: u16) -> Ethernet {
