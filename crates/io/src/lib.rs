@@ -1,1 +1,30 @@
-//! io
+//! Receive paths, send paths, capture files; clocks, cores, memory and interfaces.
+//!
+//! This crate moves bytes and says when they arrived. It does not decode a venue's framing, order packets or keep books.
+//!
+//! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`file`]: a capture, line by line as if it were live.
+//! - [`send`]: UDP in batches, for the simulator and for requests.
+//! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
+//! - [`clock`], [`affinity`], [`memory`], [`interfaces`]: what a feed asks of the machine before and beside its loop.
+//!
+//! A new receive path is one module with one type that implements [`Receiver`].
+//!
+//! Linux only. `unsafe` stands in system calls, in the buffers that the kernel writes, and in the prefetch instruction.
+
+mod error;
+mod packet;
+mod socket;
+mod wake;
+
+pub mod affinity;
+pub mod capture;
+pub mod clock;
+pub mod file;
+pub mod interfaces;
+pub mod kernel;
+pub mod memory;
+pub mod send;
+
+pub use error::{OpenError, Purpose};
+pub use packet::{LineConfig, Packet, Receiver, ReceiverCounters};
+pub use wake::Waker;

@@ -1,0 +1,205 @@
+//! Why a receive or send path could not be opened.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Why a receive or send path could not be opened: each says what was wanted, what was found and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No line was given.
+    NoLines,
+    /// A setting outside its range.
+    BadOption {
+        /// Name of the setting.
+        name: &'static str,
+        /// What it was.
+        value: u64,
+        /// The smallest value allowed.
+        min: u64,
+        /// The largest value allowed.
+        max: u64,
+    },
+    /// No interface has this name.
+    NoSuchInterface {
+        /// Whom it was for.
+        what: Purpose,
+        /// The name.
+        interface: String,
+        /// The names that there are.
+        existing: Vec<String>,
+    },
+    /// A source was given for an address that is not a multicast group.
+    SourceWithoutGroup {
+        /// Which line.
+        line: u8,
+        /// The address.
+        address: Ipv4Addr,
+        /// The source.
+        source: Ipv4Addr,
+    },
+    /// A source that no packet can come from.
+    BadSource {
+        /// Which line.
+        line: u8,
+        /// The source.
+        source: Ipv4Addr,
+    },
+    /// Port 0 was given.
+    NoPort {
+        /// Which line.
+        line: u8,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Another socket has this address and port for itself.
+    PortInUse {
+        /// Which line.
+        line: u8,
+        /// Address and port.
+        address: SocketAddrV4,
+        /// EADDRINUSE.
+        error: io::Error,
+    },
+    /// The address is neither a multicast group nor one of this machine's.
+    AddressNotLocal {
+        /// Whom it was for.
+        what: Purpose,
+        /// The address.
+        address: Ipv4Addr,
+        /// The addresses that there are.
+        existing: Vec<Ipv4Addr>,
+        /// EADDRNOTAVAIL.
+        error: io::Error,
+    },
+    /// The process may not do this.
+    NotPermitted {
+        /// Whom it was for.
+        what: Purpose,
+        /// What it may not do.
+        action: &'static str,
+        /// EPERM or EACCES.
+        error: io::Error,
+    },
+    /// The kernel refused the membership.
+    Join {
+        /// Which line.
+        line: u8,
+        /// The group.
+        group: Ipv4Addr,
+        /// The only sender to hear, where one was given.
+        source: Option<Ipv4Addr>,
+        /// The interface, where one was named.
+        interface: Option<String>,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// A system call failed for a reason that has no variant of its own.
+    Os {
+        /// Whom it was for.
+        what: Purpose,
+        /// The system call, or the socket option.
+        call: &'static str,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+}
+
+/// For whom a socket was being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To receive this line.
+    Line(u8),
+    /// To send.
+    Sender,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Purpose::Line(line) => write!(f, "line {line}"),
+            Purpose::Sender => f.write_str("sender"),
+        }
+    }
+}
+
+impl OpenError {
+    /// The kernel's reason, where it was the kernel that refused.
+    pub fn os_error(&self) -> Option<&io::Error> {
+        match self {
+            OpenError::PortInUse { error, .. }
+            | OpenError::AddressNotLocal { error, .. }
+            | OpenError::NotPermitted { error, .. }
+            | OpenError::Join { error, .. }
+            | OpenError::Os { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::NoLines => f.write_str("no line to receive: give at least one group and port"),
+            OpenError::BadOption { name, value, min, max } => {
+                write!(f, "{name} is {value}: expected {min} to {max}")
+            }
+            OpenError::NoSuchInterface { what, interface, existing } => {
+                write!(f, "{what}: no interface {interface:?}: this machine has {}", existing.join(", "))
+            }
+            OpenError::SourceWithoutGroup { line, address, source } => write!(
+                f,
+                "line {line}: source {source} given for {address}, which is not a multicast group: leave the source \
+                 out, or give a group in 224.0.0.0 to 239.255.255.255"
+            ),
+            OpenError::BadSource { line, source } => {
+                write!(f, "line {line}: {source} cannot be a sender: expected the address of one host")
+            }
+            OpenError::NoPort { line, address } => {
+                write!(f, "line {line}: port 0 given for {address}: expected 1 to 65535")
+            }
+            OpenError::PortInUse { line, address, .. } => write!(
+                f,
+                "line {line}: {address} is in use by another socket that does not share it: stop its owner (ss -ulpn \
+                 shows it) or choose another port"
+            ),
+            OpenError::AddressNotLocal { what, address, existing, .. } => {
+                write!(f, "{what}: {address} is neither a multicast group nor an address of this machine: it has")?;
+                existing.iter().try_for_each(|address| write!(f, " {address}"))
+            }
+            OpenError::NotPermitted { what, action, error } => {
+                write!(
+                    f,
+                    "{what}: not permitted to {action}: run with the capability it needs, or leave it out ({error})"
+                )
+            }
+            OpenError::Join { line, group, source, interface, error } => {
+                write!(f, "line {line}: cannot join {group}")?;
+                if let Some(source) = source {
+                    write!(f, " from {source}")?;
+                }
+                match interface {
+                    Some(interface) => write!(f, " on {interface}")?,
+                    None => f.write_str(" on the interface that the routing table names")?,
+                }
+                match (error.raw_os_error(), interface) {
+                    (Some(libc::ENODEV), None) => f.write_str(": no route leads to it: name an interface"),
+                    (Some(libc::ENOBUFS), _) => write!(
+                        f,
+                        ": the kernel's limit is reached: raise net.ipv4.igmp_max_memberships or net.ipv4.igmp_max_msf \
+                         ({error})"
+                    ),
+                    _ => write!(f, ": {error}"),
+                }
+            }
+            OpenError::Os { what, call, error } => write!(f, "{what}: {call} failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.os_error().map(|error| error as &(dyn std::error::Error + 'static))
+    }
+}

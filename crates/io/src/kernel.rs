@@ -1,0 +1,253 @@
+//! Receiving through the kernel's UDP sockets: works everywhere, without privilege.
+//!
+//! Each line has a socket of its own, bound to the group itself: the kernel then delivers that group's packets and no
+//! other's on the same port, and with `IP_MULTICAST_ALL` off only those of the socket's own membership, which holds two
+//! lines with the same group on two interfaces apart. Packets come in batches (`recvmmsg`) with the kernel's software
+//! receive time (`SO_TIMESTAMPING`) and its count of drops (`SO_RXQ_OVFL`) beside each; nothing is allocated and no
+//! other system call made for a packet.
+//!
+//! A busy receiver asks each socket in turn and returns. A blocking one first waits for any of them (`ppoll`).
+
+mod batch;
+mod open;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use barewire_types::{TsSource, UnixNanos};
+
+use crate::packet::{Packet, Receiver, ReceiverCounters};
+use crate::socket::Socket;
+use crate::{Waker, clock};
+use batch::Batch;
+
+/// How to wait for packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Never: ask, and return.
+    #[default]
+    Busy,
+    /// Sleep until there is something.
+    Blocking,
+}
+
+/// How to receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelOptions {
+    /// How to wait.
+    pub mode: Mode,
+    /// Kernel receive buffer to ask for, bytes a line; `None` leaves the system's default. What was got is in
+    /// [`LineReport::rcvbuf_bytes`].
+    pub rcvbuf_bytes: Option<usize>,
+    /// Whether to ask for the kernel's receive times.
+    pub timestamps: bool,
+    /// Most packets of one line that one call takes: 1 to 1,024.
+    pub batch: usize,
+    /// Microseconds for which the kernel may poll the card itself when nothing is there (`SO_BUSY_POLL`).
+    pub busy_poll_us: Option<u32>,
+    /// Longest payload to take whole: 1 to 65,535 bytes. Memory is used for what comes, not for what could.
+    pub max_datagram: usize,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        KernelOptions {
+            mode: Mode::Busy,
+            rcvbuf_bytes: Some(16 << 20),
+            timestamps: true,
+            batch: 64,
+            busy_poll_us: None,
+            max_datagram: usize::from(u16::MAX),
+        }
+    }
+}
+
+/// Where the receive times come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// `SO_TIMESTAMPING`, software.
+    Timestamping,
+    /// `SO_TIMESTAMPNS`, on kernels that refuse the former.
+    TimestampNs,
+    /// Taken by the feed's thread, once a batch.
+    User,
+}
+
+/// What a line asked for and what it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineReport {
+    /// Which line.
+    pub line: u8,
+    /// Kernel receive buffer asked for, bytes.
+    pub rcvbuf_asked_bytes: Option<usize>,
+    /// Kernel receive buffer got, bytes of what can be asked for (the kernel holds twice as much). Less than asked for:
+    /// raise `net.core.rmem_max`, or give the process CAP_NET_ADMIN.
+    pub rcvbuf_bytes: usize,
+    /// Where its receive times come from.
+    pub timestamps: Timestamps,
+}
+
+/// One line's socket and what the kernel last said of it.
+#[derive(Debug)]
+struct Line {
+    socket: Socket,
+    number: u8,
+    source: Option<Ipv4Addr>,
+    /// The kernel's count of drops as last seen; it wraps.
+    drops_seen: u32,
+}
+
+impl Line {
+    /// How many drops a count of the kernel's adds to what is known.
+    ///
+    /// A packet carries the count as it was when it was queued, so after [`Receiver::refresh`] older ones come; and the
+    /// count wraps.
+    #[inline]
+    fn new_drops(&mut self, drops: u32) -> u64 {
+        let new = drops.wrapping_sub(self.drops_seen);
+        if new >= 1 << 31 {
+            return 0;
+        }
+        self.drops_seen = drops;
+        u64::from(new)
+    }
+}
+
+/// Receives lines through the kernel's UDP sockets.
+#[derive(Debug)]
+pub struct KernelReceiver {
+    lines: Vec<Line>,
+    batch: Batch,
+    /// The waker's descriptor first, then one a line; empty where it never waits.
+    waits: Vec<libc::pollfd>,
+    timeout: Option<Duration>,
+    waker: Waker,
+    timestamps: bool,
+    counters: ReceiverCounters,
+    reports: Vec<LineReport>,
+}
+
+impl KernelReceiver {
+    /// What each line asked for and got, in the order of the lines.
+    pub fn reports(&self) -> &[LineReport] {
+        &self.reports
+    }
+
+    /// Takes one batch of one line.
+    #[inline]
+    fn drain(&mut self, index: usize, sink: &mut impl FnMut(Packet<'_>)) -> io::Result<usize> {
+        let Some(line) = self.lines.get_mut(index) else { return Ok(0) };
+        let received = match self.batch.receive(line.socket.fd()) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.counters.empty_polls += 1;
+                return Ok(0);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let counters = &mut self.counters;
+        counters.batches += 1;
+        let mut delivered = 0;
+        let mut user_time = UnixNanos::ABSENT;
+        for message in self.batch.messages(received) {
+            if let Some(drops) = message.drops {
+                counters.kernel_drops += line.new_drops(drops);
+            }
+            let Some(payload) = message.payload else {
+                counters.truncated += 1;
+                continue;
+            };
+            if line.source.is_some_and(|source| source != *message.src.ip()) {
+                counters.wrong_source += 1;
+                continue;
+            }
+            let (ts_recv, ts_source) = match message.time {
+                Some(time) => (time, TsSource::Kernel),
+                None => {
+                    counters.without_kernel_time += u64::from(self.timestamps);
+                    // One reading serves the batch: the kernel handed it over at once.
+                    if user_time == UnixNanos::ABSENT {
+                        user_time = clock::now();
+                    }
+                    (user_time, TsSource::User)
+                }
+            };
+            counters.packets += 1;
+            counters.bytes += payload.len() as u64;
+            delivered += 1;
+            sink(Packet { line: line.number, payload, ts_recv, ts_source, src: message.src });
+        }
+        Ok(delivered)
+    }
+
+    /// Waits until a socket or the waker has something, and says whether any has.
+    fn wait(&mut self) -> io::Result<bool> {
+        let timeout = self.timeout.map(|timeout| libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: `waits` is writable for its length; the timeout is null or readable; no signal mask is given.
+        let ready = unsafe {
+            libc::ppoll(self.waits.as_mut_ptr(), self.waits.len() as libc::nfds_t, timeout, std::ptr::null())
+        };
+        if ready >= 0 {
+            return Ok(ready > 0);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) }
+    }
+}
+
+impl Receiver for KernelReceiver {
+    #[inline]
+    fn receive(&mut self, sink: &mut impl FnMut(Packet<'_>)) -> io::Result<usize> {
+        let mut delivered = 0;
+        if self.waits.is_empty() {
+            for index in 0..self.lines.len() {
+                delivered += self.drain(index, sink)?;
+            }
+            return Ok(delivered);
+        }
+        if self.wait()? {
+            if self.waits.first().is_some_and(|wake| wake.revents != 0) {
+                self.waker.clear();
+            }
+            for index in 0..self.lines.len() {
+                // The first entry is the waker's.
+                if self.waits.get(index + 1).is_some_and(|wait| wait.revents != 0) {
+                    delivered += self.drain(index, sink)?;
+                }
+            }
+        }
+        self.counters.idle_waits += u64::from(delivered == 0);
+        Ok(delivered)
+    }
+
+    fn counters(&self) -> ReceiverCounters {
+        self.counters
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        for line in &mut self.lines {
+            let drops = line.socket.kernel_drops()?;
+            self.counters.kernel_drops += line.new_drops(drops);
+        }
+        Ok(())
+    }
+
+    fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+}
+
+/// The address that a socket of this line binds to.
+fn address(config: &crate::LineConfig) -> SocketAddrV4 {
+    SocketAddrV4::new(config.group, config.port)
+}

@@ -1,0 +1,205 @@
+//! The buffers that `recvmmsg` writes, and reading them.
+//!
+//! One batch serves all lines, since a batch is handed over before the next is taken. A payload's buffer begins `STRIDE`
+//! bytes after the one before it: room for the longest datagram there is, in pages that stay untouched, and unbacked,
+//! unless such datagrams come. The stride is no multiple of 4,096 or of 65,536, so that the buffers' first lines, which
+//! hold all that most feeds send, spread over the cache's sets instead of pushing each other out.
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::RawFd;
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use barewire_types::UnixNanos;
+
+use crate::clock;
+
+/// Room for a time (64 bytes) and a count of drops (24), with some to spare, aligned as a cmsghdr must be.
+const CONTROL_WORDS: usize = 16;
+
+/// What the kernel writes beside one payload.
+#[repr(C)]
+struct Slot {
+    payload: libc::iovec,
+    name: libc::sockaddr_in,
+    control: [u64; CONTROL_WORDS],
+}
+
+/// One received message.
+pub(super) struct Message<'a> {
+    /// The payload; `None` where it was longer than the buffer.
+    pub(super) payload: Option<&'a [u8]>,
+    pub(super) src: SocketAddrV4,
+    /// The kernel's receive time.
+    pub(super) time: Option<UnixNanos>,
+    /// The socket's drops up to this message, modulo 2^32, where there have been any.
+    pub(super) drops: Option<u32>,
+}
+
+/// Buffers for a batch of messages.
+///
+/// The headers point to the slots and the slots to the payloads. Slots and payloads are only ever reached through the raw
+/// pointers below, never through a reference to the whole, so the kernel's writes meet no live reference.
+#[derive(Debug)]
+pub(super) struct Batch {
+    headers: Box<[libc::mmsghdr]>,
+    slots: NonNull<Slot>,
+    payloads: NonNull<u8>,
+    mapped: usize,
+    /// How many headers the last call has written to.
+    used: usize,
+}
+
+// SAFETY: the pointers are to memory that the batch alone owns.
+unsafe impl Send for Batch {}
+
+/// Bytes from one payload buffer to the next.
+fn stride(max_datagram: usize) -> usize {
+    const LINE: usize = 64;
+    let stride = max_datagram.next_multiple_of(LINE);
+    // Small buffers lie side by side; large ones are put 88 lines past a multiple of 64 KiB.
+    if stride <= 4096 { stride | LINE } else { stride.next_multiple_of(65_536) + 88 * LINE }
+}
+
+impl Batch {
+    /// Buffers for `count` messages of up to `max_datagram` bytes.
+    pub(super) fn new(count: usize, max_datagram: usize) -> io::Result<Batch> {
+        let stride = stride(max_datagram);
+        let mapped = count * stride;
+        // SAFETY: a new private mapping overlaps nothing.
+        let memory = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let Some(payloads) = NonNull::new(memory.cast::<u8>()) else { return Err(io::ErrorKind::OutOfMemory.into()) };
+        let slots: Box<[Slot]> = (0..count)
+            .map(|index| Slot {
+                payload: libc::iovec {
+                    iov_base: payloads.as_ptr().wrapping_add(index * stride).cast(),
+                    iov_len: max_datagram,
+                },
+                // SAFETY: a sockaddr_in is integers, for which zero is a value.
+                name: unsafe { mem::zeroed() },
+                control: [0; CONTROL_WORDS],
+            })
+            .collect();
+        let slots = NonNull::from(Box::leak(slots)).cast::<Slot>();
+        let headers = (0..count)
+            .map(|index| {
+                // SAFETY: the index is within the slots.
+                let slot = unsafe { slots.as_ptr().add(index) };
+                // SAFETY: an mmsghdr is integers and pointers, for which zero is a value.
+                let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+                // SAFETY: `slot` is valid; only addresses are taken.
+                unsafe {
+                    header.msg_hdr.msg_name = (&raw mut (*slot).name).cast();
+                    header.msg_hdr.msg_iov = &raw mut (*slot).payload;
+                    header.msg_hdr.msg_control = (&raw mut (*slot).control).cast();
+                }
+                header.msg_hdr.msg_iovlen = 1;
+                header
+            })
+            .collect();
+        Ok(Batch { headers, slots, payloads, mapped, used: count })
+    }
+
+    /// Takes what the socket has, up to the batch's size, without waiting.
+    #[inline]
+    pub(super) fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
+        for header in self.headers.iter_mut().take(self.used) {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>();
+        }
+        self.used = 0;
+        let count = self.headers.len() as libc::c_uint;
+        // SAFETY: every header points to a name, a control buffer and a payload buffer that are writable for the lengths
+        // they give, and that no reference is held to: `messages` borrows the batch.
+        let received = unsafe {
+            libc::recvmmsg(socket, self.headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _, ptr::null_mut())
+        };
+        match usize::try_from(received) {
+            Ok(received) => {
+                self.used = received;
+                Ok(received)
+            }
+            Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The messages that the last [`receive`](Self::receive) took.
+    #[inline]
+    pub(super) fn messages(&self, received: usize) -> impl Iterator<Item = Message<'_>> {
+        self.headers.iter().take(received.min(self.used)).map(|header| {
+            // SAFETY: the kernel filled this header, its slot and its payload by the last `receive`, and cannot write
+            // there again while `self` is borrowed. `msg_len` is what it wrote, at most `iov_len`, without MSG_TRUNC.
+            unsafe { message(header) }
+        })
+    }
+}
+
+/// # Safety
+///
+/// The header, and what it points to, was filled by `recvmmsg` without MSG_TRUNC among its flags, and stays untouched as
+/// long as the message lives.
+#[inline]
+unsafe fn message(header: &libc::mmsghdr) -> Message<'_> {
+    let head = &header.msg_hdr;
+    // SAFETY: the caller's promise; the name is a sockaddr_in in its slot.
+    let name = unsafe { &*head.msg_name.cast::<libc::sockaddr_in>() };
+    let mut message = Message {
+        payload: None,
+        src: SocketAddrV4::new(Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)), u16::from_be(name.sin_port)),
+        time: None,
+        drops: None,
+    };
+    if head.msg_flags & libc::MSG_TRUNC == 0 {
+        // SAFETY: the caller's promise; so many bytes of the buffer were written.
+        message.payload = Some(unsafe {
+            slice::from_raw_parts((*head.msg_iov).iov_base.cast::<u8>().cast_const(), header.msg_len as usize)
+        });
+    }
+    // SAFETY: the control buffer is aligned and filled by the kernel, and `msg_controllen` says how far.
+    let mut control = unsafe { libc::CMSG_FIRSTHDR(head) };
+    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a whole header within the buffer.
+    while let Some(entry) = unsafe { control.as_ref() } {
+        // SAFETY: the data follows its header; it is copied out, whatever its alignment, as the type that the kernel
+        // documents for this kind of entry.
+        unsafe {
+            let data = libc::CMSG_DATA(control);
+            match (entry.cmsg_level, entry.cmsg_type) {
+                // Three times; the first is the software one. SO_TIMESTAMPNS has that one alone.
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING | libc::SCM_TIMESTAMPNS) => {
+                    let time = clock::nanos(ptr::read_unaligned(data.cast::<libc::timespec>()));
+                    message.time = (time != 0).then_some(UnixNanos(time));
+                }
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    message.drops = Some(ptr::read_unaligned(data.cast::<u32>()));
+                }
+                _ => {}
+            }
+            control = libc::CMSG_NXTHDR(head, control);
+        }
+    }
+    message
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // SAFETY: both were made in `new` with these lengths, and nothing refers to them once the batch goes.
+        unsafe {
+            libc::munmap(self.payloads.as_ptr().cast(), self.mapped);
+            drop(Box::from_raw(ptr::slice_from_raw_parts_mut(self.slots.as_ptr(), self.headers.len())));
+        }
+    }
+}

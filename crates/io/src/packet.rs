@@ -1,0 +1,148 @@
+//! What a receive path is, what it hands over and what it counts.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use barewire_types::{TsSource, UnixNanos};
+
+use crate::Waker;
+
+/// One UDP datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// Which line it came by: [`LineConfig::line`].
+    pub line: u8,
+    /// The UDP payload, whole. Valid until the sink returns.
+    pub payload: &'a [u8],
+    /// When it arrived; [`UnixNanos::ABSENT`] where not known.
+    pub ts_recv: UnixNanos,
+    /// By which clock `ts_recv` was taken.
+    pub ts_source: TsSource,
+    /// Who sent it.
+    pub src: SocketAddrV4,
+}
+
+/// One line to receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineConfig {
+    /// Multicast group, or an address of this machine.
+    pub group: Ipv4Addr,
+    /// UDP port.
+    pub port: u16,
+    /// Name of the interface to receive on; `None` leaves it to the routing table.
+    pub interface: Option<String>,
+    /// The only sender to hear (source-specific multicast); `None` hears any.
+    pub source: Option<Ipv4Addr>,
+    /// Number that the line's packets carry.
+    pub line: u8,
+}
+
+/// A way by which packets come in.
+///
+/// Packets are handed to a closure rather than returned, so that they can lie in the path's own buffers: nothing is
+/// copied, and nothing allocated per packet.
+pub trait Receiver {
+    /// Hands what is there to `sink`, at most one batch a line, and returns how many packets that were.
+    ///
+    /// 0 means nothing came: a busy path returns at once, a blocking one after its timeout, a signal or a wake.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, where the path can no longer be trusted to receive. Packets that are damaged or unwanted
+    /// are counted, never errors.
+    fn receive(&mut self, sink: &mut impl FnMut(Packet<'_>)) -> io::Result<usize>;
+
+    /// What has been counted so far. Reads memory only.
+    fn counters(&self) -> ReceiverCounters;
+
+    /// Brings up to date what only the kernel counts. A system call a line: for the statistics page, not for each batch.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, where it no longer knows the path.
+    fn refresh(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// How long [`receive`](Self::receive) may wait from now on; `None` for as long as it takes. Paths that never wait
+    /// ignore it.
+    fn set_timeout(&mut self, timeout: Option<Duration>);
+
+    /// A handle by which another thread ends a wait.
+    fn waker(&self) -> Waker;
+
+    /// Whether nothing will come any more: a file's end. Live paths have none.
+    fn is_finished(&self) -> bool {
+        false
+    }
+}
+
+macro_rules! counters {
+    ($(#[$meta:meta])* $name:ident { $( $(#[$field_meta:meta])* $field:ident ),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name { $( $(#[$field_meta])* pub $field: u64 ),+ }
+
+        impl $name {
+            /// Every counter's name, in the order of [`values`](Self::values). Names never change.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Every counter's value, in the order of [`NAMES`](Self::NAMES).
+            pub fn values(&self) -> [u64; Self::NAMES.len()] {
+                [$(self.$field),+]
+            }
+        }
+    };
+}
+pub(crate) use counters;
+
+counters! {
+    /// What a receive path has counted.
+    ///
+    /// Every packet that reaches the path ends in exactly one of `packets`, `kernel_drops`, `truncated`,
+    /// `wrong_source`, `other_destination`, `not_udp`, `fragments` and `malformed`. The rest describe the path's work.
+    ReceiverCounters {
+        /// Packets handed to the sink.
+        packets,
+        /// Packets that the kernel dropped since the socket's buffer was full. As of the last packet received, or of
+        /// [`Receiver::refresh`].
+        kernel_drops,
+        /// Packets longer than the buffer, or cut short by the capture; not handed over.
+        truncated,
+        /// Packets from another sender than [`LineConfig::source`].
+        wrong_source,
+        /// Packets of a capture whose destination is no line's.
+        other_destination,
+        /// Frames of a capture that hold no UDP over IPv4.
+        not_udp,
+        /// Fragments of UDP packets; they are not put together.
+        fragments,
+        /// Frames of a capture whose headers contradict themselves.
+        malformed,
+        /// Payload bytes of `packets`.
+        bytes,
+        /// Those of `packets` that came without a time of the kernel's although it was asked for.
+        without_kernel_time,
+        /// Batches that held at least one packet.
+        batches,
+        /// Looks at a socket that found nothing.
+        empty_polls,
+        /// Waits that ended without a packet: by timeout, signal or wake.
+        idle_waits,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statistics page pairs names with values by position.
+    #[test]
+    fn names_and_values_are_in_the_same_order() {
+        let counters = ReceiverCounters { kernel_drops: 7, idle_waits: 9, ..Default::default() };
+        let values = counters.values();
+        let at = |name| values[ReceiverCounters::NAMES.iter().position(|n| *n == name).unwrap()];
+        assert_eq!((at("kernel_drops"), at("idle_waits"), at("packets")), (7, 9, 0));
+    }
+}
