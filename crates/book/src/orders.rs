@@ -102,9 +102,9 @@ impl Orders {
     /// The bucket in which an order with this id is looked for first.
     #[inline(always)]
     fn home(&self, id: u64) -> usize {
-        // The folded product of wyhash: every bit of the id reaches the upper half.
-        let product = u128::from(id ^ self.seed) * 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835_u128;
-        let hash = (product >> 64) as u64;
+        // The folded product of wyhash: every bit of the id reaches every bit of the hash.
+        let product = u128::from(id ^ self.seed) * 0x9E37_79B9_7F4A_7C15;
+        let hash = (product >> 64) as u64 ^ product as u64;
         ((u128::from(hash) * self.lines.count() as u128) >> 64) as usize
     }
 

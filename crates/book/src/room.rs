@@ -16,7 +16,7 @@ pub struct Capacity {
     pub instruments: u32,
     /// Live orders of all books.
     pub orders: u32,
-    /// Price levels of all books.
+    /// Price levels of all books, every side at its fullest: a side keeps its room until its book is cleared.
     pub levels: u32,
 }
 
@@ -54,8 +54,11 @@ const SEED: u64 = 0x243F_6A88_85A3_08D3;
 const SLOTS_PERCENT: usize = 150;
 /// The share of slots at which the table is full, in percent: what is between is for orders that come in mid-packet.
 const FULL_PERCENT: usize = 85;
-/// Level cells for each level of the capacity: blocks are between half full and full.
-const CELLS_PER_LEVEL: usize = 2;
+/// Level cells for each level of the capacity. A block may be half empty, and the smaller blocks that a side left behind
+/// may find no other use: these are four. The rest keeps [`FRESH_SHARE`] free. What is not used is not touched.
+const CELLS_PER_LEVEL: usize = 5;
+/// The pool of levels grows when less than this part of it was never handed out.
+const FRESH_SHARE: usize = 8;
 /// Tables grow up to so many times the capacity that was asked for: whoever sends orders without end gets no more.
 const GROWTH_LIMIT: usize = 16;
 /// What `clear` left behind is taken out when it is this part of the table: the whole table is read for it.
@@ -66,7 +69,7 @@ const ARRIVAL_RESERVE: u32 = 1 << 24;
 impl Room {
     fn table(orders: usize, seed: u64) -> Option<Orders> {
         let slots = orders.max(64).checked_mul(SLOTS_PERCENT)? / 100;
-        Orders::new(slots.div_ceil(BUCKET_ORDERS), slots / 100 * FULL_PERCENT, seed)
+        Orders::new(slots.div_ceil(BUCKET_ORDERS), slots.checked_mul(FULL_PERCENT)? / 100, seed)
     }
 }
 
@@ -93,7 +96,7 @@ impl<P: Prefetch> Books<P> {
         let instruments = capacity.instruments.min(u32::MAX >> 1);
         let orders = (capacity.orders as usize).max(64);
         let cells = (capacity.levels as usize).saturating_mul(CELLS_PER_LEVEL);
-        let level_lines = cells.div_ceil(Lines::<[u64; 2]>::PER_LINE).saturating_add(2 * instruments as usize);
+        let level_lines = cells.div_ceil(Lines::<[u64; 2]>::PER_LINE).saturating_add(3 * instruments as usize + 1);
         let max_orders = orders.saturating_mul(GROWTH_LIMIT);
         let max_level_lines = level_lines.saturating_mul(GROWTH_LIMIT);
         Ok(Books {
@@ -140,7 +143,7 @@ impl<P: Prefetch> Books<P> {
             true => room.orders < room.max_orders,
             false => room.orders_refused,
         };
-        let levels = (room.levels_refused || self.levels.fresh() < self.levels.count() / 8)
+        let levels = (room.levels_refused || self.levels.fresh() < self.levels.count() / FRESH_SHARE)
             && self.levels.count() < room.max_level_lines;
         let sweep = self.swept > room.orders / SWEEP_SHARE;
         let arrivals = self.arrival >= u32::MAX - ARRIVAL_RESERVE;

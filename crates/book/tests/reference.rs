@@ -1,0 +1,107 @@
+//! The books against a slow reference that is obviously right, over random and hostile calls.
+
+mod driver;
+
+use barewire_book::Capacity;
+use barewire_types::{Price, Side};
+use driver::{Op, Pair};
+use proptest::prelude::*;
+
+/// A small generator with its state in sight (splitmix64).
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((u128::from(z ^ (z >> 31)) * u128::from(n)) >> 64) as u64
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Everything collides: two dozen ids, a dozen prices, four instruments, a table for eight.
+    #[test]
+    fn tiny_spaces(records in prop::collection::vec(any::<[u8; 8]>(), 0..400)) {
+        driver::run(&records.concat());
+    }
+}
+
+/// A call of a plausible session with its share of nonsense, over `ids` ids from `first` on.
+fn session_op(rng: &mut Rng, first: u64, ids: u64, instruments: u32) -> Op {
+    let id = first + rng.below(ids);
+    let price = Price(rng.below(200) as i64 * 100_000 - 1_000_000);
+    let size = rng.below(500) as u32;
+    match rng.below(100) {
+        0..45 => {
+            let side = if rng.below(2) == 0 { Side::Bid } else { Side::Ask };
+            Op::Add { instrument: rng.below(u64::from(instruments) + 1) as u32, id, side, price, size }
+        }
+        45..65 => Op::Reduce { id, size },
+        65..89 => Op::Delete { id },
+        89..99 => Op::Replace { old: id, new: first + rng.below(ids), price, size },
+        _ if rng.below(50) == 0 => Op::Clear { instrument: rng.below(u64::from(instruments)) as u32 },
+        _ => Op::Delete { id: id + ids },
+    }
+}
+
+/// Ids that creep upwards over a table that is always nearly full, and never maintained.
+#[test]
+fn nearly_full() {
+    for seed in 0..4 {
+        let mut rng = Rng(seed);
+        let mut pair = Pair::new(Capacity { instruments: 10, orders: 1000, levels: 3000 }, seed);
+        for step in 0..120_000 {
+            let op = session_op(&mut rng, step / 16, 4000, 10);
+            pair.apply(op);
+            if step % 10_000 == 0 {
+                pair.check_all();
+            }
+        }
+        assert!(pair.reference.counters.out_of_capacity > 0, "the table was never full");
+        pair.check_all();
+    }
+}
+
+/// A table for next to nothing that grows and is swept in mid-stream, hundredfold, with nothing refused.
+#[test]
+fn growth() {
+    for seed in 0..3 {
+        let mut rng = Rng(seed);
+        let mut pair = Pair::new(Capacity { instruments: 50, orders: 900, levels: 300 }, seed);
+        for step in 0..60_000 {
+            let op = session_op(&mut rng, 0, 20_000, 50);
+            pair.apply(op);
+            if step % 20 == 0 {
+                // Without the comparison of everything that `Op::Maintain` stands for.
+                pair.books.maintain();
+                pair.reference.counters.grown = pair.books.counters().grown;
+            }
+            if step % 5_000 == 0 {
+                pair.apply(Op::Maintain);
+            }
+        }
+        assert!(pair.books.counters().grown > 3);
+        assert_eq!(pair.books.counters().out_of_capacity, 0);
+        pair.check_all();
+    }
+}
+
+/// Thousands of levels on one side, touched anywhere: blocks of every size.
+#[test]
+fn many_levels() {
+    let mut rng = Rng(7);
+    let mut pair = Pair::new(Capacity { instruments: 2, orders: 20_000, levels: 20_000 }, 7);
+    for id in 0..12_000 {
+        let price = Price(rng.below(10_000) as i64 - 5_000);
+        let side = if rng.below(8) == 0 { Side::Ask } else { Side::Bid };
+        pair.apply(Op::Add { instrument: 0, id, side, price, size: 1 });
+        if rng.below(3) == 0 {
+            pair.apply(Op::Delete { id: rng.below(id + 1) });
+        }
+    }
+    pair.check_all();
+}
