@@ -1,1 +1,19 @@
-//! engine
+//! A running feed, composed of the crates that know their own part only.
+//!
+//! - [`pipeline`]: the way of a packet, from its bytes to records.
+//! - [`venue`]: what a venue must say for itself; [`nasdaq`] says it for ITCH 5.0.
+//! - [`live`]: the feed thread; [`replay`]: the same pipeline over a file, in the caller's thread.
+//! - [`inspect`]: messages of a file as text.
+//! - [`counters`]: every statistic; [`sink`]: where records go.
+//! - [`bench`]: how fast the parts are.
+//!
+//! What it does *not* do: know Python, read configuration files, print.
+
+pub mod counters;
+pub mod inspect;
+pub mod live;
+pub mod nasdaq;
+pub mod pipeline;
+pub mod replay;
+pub mod sink;
+pub mod venue;

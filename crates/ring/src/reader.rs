@@ -72,13 +72,14 @@ pub(crate) enum Source {
 }
 
 /// One reader of a ring. It changes nothing in it: neither the producer nor other readers know that it is there, and
-/// its mapping is read-only (but in the producer's own process).
+/// its mapping is read-only (but in the producer's own process). A clone reads on from the same place on its own.
+#[derive(Clone)]
 pub struct Reader {
     slots: Slots<EVENT_WORDS>,
     position: Position,
     mapping: Arc<Mapping>,
     header: Header,
-    source: Source,
+    source: Arc<Source>,
     name: Option<(RingName, FileId)>,
 }
 
@@ -124,7 +125,7 @@ impl Reader {
         // SAFETY: the reader keeps the mapping for as long as the slots, and never publishes.
         let slots = unsafe { mapping.slots() };
         let position = Position { next: head(mapping.published()) };
-        Reader { slots, position, mapping, header, source, name }
+        Reader { slots, position, mapping, header, source: Arc::new(source), name }
     }
 
     /// Reads what has been published since the last read, up to as many events as `out` has room for. Never waits.
@@ -197,7 +198,7 @@ impl Reader {
     }
 
     fn is_producer_dead(&self) -> bool {
-        let unlocked = match &self.source {
+        let unlocked = match &*self.source {
             Source::Producer => false,
             Source::File(file) => shm::is_locked(file) == Ok(false),
         };

@@ -72,6 +72,8 @@ pub enum GapReason {
 pub enum StatusCode {
     /// The instrument's trading state became `state`, for `reason`.
     TradingState = b'H',
+    /// Trading on one market center halted or resumed: `state` as the venue says, the market in `reason`.
+    OperationalHalt = b'h',
     /// A system event, its code in `state`.
     SystemEvent = b'S',
     /// The trade with match number `value` is broken.
@@ -193,7 +195,7 @@ crate::layout! {
         ts_source: u8,
         /// The match number of a broken trade; else 0.
         value: u64,
-        /// H trading state, S system event, B trade broken, N session start, Z session end.
+        /// H trading state, h operational halt, S system event, B trade broken, N session start, Z session end.
         code: u8 as Text,
         /// The venue's letter for the new state or the event.
         state: u8 as Text,

@@ -1,0 +1,171 @@
+//! Every statistic of a feed, declared once: the table from which the ring's statistics page, Python's `FeedStats`, the
+//! command line and the counters page of the documentation come. A counter is never renamed.
+//!
+//! The counters sum up. Of packets: `packets` = `packets_delivered` + `packets_duplicate` + `packets_heartbeat` +
+//! `packets_end_of_session` + `packets_foreign_session` + `packets_malformed` + `packets_refused`. Of messages:
+//! `messages` = the sum of every `messages_*` and `book_*` counter below it. [`Counters::check`] holds both.
+
+macro_rules! counters {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $name:literal, )+) => {
+        /// One statistic.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $( $(#[doc = $doc])+ $variant, )+ }
+
+        /// Every counter: name and meaning, in the order of the statistics page.
+        pub const TABLE: &[(&str, &str)] = &[ $( ($name, concat!($($doc),+).trim_ascii()), )+ ];
+        const ALL: &[Counter] = &[ $( Counter::$variant, )+ ];
+    };
+}
+
+counters! {
+    /// UDP datagrams received, or packets read from a file.
+    Packets = "packets",
+    /// Bytes of UDP payload received.
+    Bytes = "bytes",
+    /// Packets that brought at least one message not seen before.
+    PacketsDelivered = "packets_delivered",
+    /// Packets wholly seen before: the other line's copies, mostly.
+    PacketsDuplicate = "packets_duplicate",
+    /// Heartbeats of an idle line.
+    PacketsHeartbeat = "packets_heartbeat",
+    /// End-of-session packets; a venue repeats them.
+    PacketsEndOfSession = "packets_end_of_session",
+    /// Packets of a session that is not the current one.
+    PacketsForeignSession = "packets_foreign_session",
+    /// Packets that are not the protocol's: too short, sequence numbers past 2^64.
+    PacketsMalformed = "packets_malformed",
+    /// Frames in a file that are no UDP datagram for this feed: other protocols, fragments, other groups or ports.
+    PacketsRefused = "packets_refused",
+    /// Packets that held fewer whole messages than they declared, or bytes behind the last (counted above as well).
+    PacketsDamaged = "packets_damaged",
+    /// Datagrams that the kernel dropped because the receive buffer was full (never seen by the feed).
+    KernelDrops = "kernel_drops",
+    /// Datagrams longer than the receive buffer, cut by the kernel (never seen by the feed).
+    KernelTruncated = "kernel_truncated",
+    /// Datagrams from another sender than the line's configured source (never seen by the feed).
+    KernelWrongSource = "kernel_wrong_source",
+    /// Gaps declared.
+    Gaps = "gaps",
+    /// Messages declared missing; they are in no other counter.
+    MessagesMissing = "messages_missing",
+    /// Sessions begun after the first.
+    SessionRestarts = "session_restarts",
+    /// 1 once the venue has ended the current session.
+    SessionEnded = "session_ended",
+    /// Whole messages in packets of the current session.
+    Messages = "messages",
+    /// Seen before.
+    MessagesDuplicate = "messages_duplicate",
+    /// Changed a book.
+    MessagesBook = "messages_book",
+    /// Trades and crosses that touch no displayed order.
+    MessagesTrade = "messages_trade",
+    /// Trading states, system events, broken trades.
+    MessagesStatus = "messages_status",
+    /// Directory and other reference data, indications.
+    MessagesReference = "messages_reference",
+    /// Of instruments that were not subscribed.
+    MessagesFiltered = "messages_filtered",
+    /// Of zero length.
+    MessagesEmpty = "messages_empty",
+    /// Of a type that the protocol's edition does not have; skipped by its length.
+    MessagesUnknownType = "messages_unknown_type",
+    /// Of a length that is not its type's.
+    MessagesBadLength = "messages_bad_length",
+    /// Named an order that is not in the book.
+    BookUnknownOrder = "book_unknown_order",
+    /// Added an order under a number that lives already.
+    BookDuplicateOrder = "book_duplicate_order",
+    /// Took more from an order than it had left; the order is gone.
+    BookOverReduced = "book_over_reduced",
+    /// Had a size of zero, no side, or no price.
+    BookInvalid = "book_invalid",
+    /// Found no room for the order or its level, or an instrument number beyond the configured ones.
+    BookOutOfCapacity = "book_out_of_capacity",
+    /// Times the books grew; each is a pause. Configure more capacity where this is not 0.
+    BookGrowths = "book_growths",
+    /// Orders now in the books.
+    LiveOrders = "live_orders",
+    /// Instruments named so far.
+    Instruments = "instruments",
+    /// Records published.
+    Records = "records",
+    /// Symbols that did not fit into the ring's directory.
+    DirectoryOverflow = "directory_overflow",
+    /// The next sequence number expected.
+    NextSequence = "next_sequence",
+    /// When the last packet arrived, ns since 1970.
+    LastPacketTime = "last_packet_time",
+    /// Packets received on line A (the first configured).
+    LineAPackets = "line_a_packets",
+    /// Messages whose first copy came on line A.
+    LineAFirstCopies = "line_a_first_copies",
+    /// Packets received on line B (the second configured).
+    LineBPackets = "line_b_packets",
+    /// Messages whose first copy came on line B.
+    LineBFirstCopies = "line_b_first_copies",
+}
+
+/// The values. Plain words, owned by the feed thread; others see the copy on the ring's statistics page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters([u64; TABLE.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters([0; TABLE.len()])
+    }
+}
+
+impl Counters {
+    /// Adds one.
+    #[inline(always)]
+    pub fn bump(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n`; wraps after 2^64.
+    #[inline(always)]
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        let value = &mut self.0[counter as usize];
+        *value = value.wrapping_add(n);
+    }
+
+    /// Sets a counter that is a state rather than a sum.
+    #[inline(always)]
+    pub fn set(&mut self, counter: Counter, value: u64) {
+        self.0[counter as usize] = value;
+    }
+
+    /// One value.
+    #[inline(always)]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// Every value, in the order of [`TABLE`].
+    pub fn values(&self) -> &[u64; TABLE.len()] {
+        &self.0
+    }
+
+    /// Name and value of every counter.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        TABLE.iter().zip(&self.0).map(|((name, _), &value)| (*name, value))
+    }
+
+    /// Whether every packet and every message is in exactly one counter; else which sum is off and by how much.
+    pub fn check(&self) -> Result<(), String> {
+        let sum = |from: Counter, to: Counter| -> u64 {
+            ALL.iter().filter(|c| (from as usize..=to as usize).contains(&(**c as usize))).map(|c| self.get(*c)).sum()
+        };
+        let parts = sum(Counter::PacketsDelivered, Counter::PacketsRefused);
+        if parts != self.get(Counter::Packets) {
+            return Err(format!("packets: {} received, {parts} accounted for", self.get(Counter::Packets)));
+        }
+        let parts = sum(Counter::MessagesDuplicate, Counter::BookOutOfCapacity);
+        if parts != self.get(Counter::Messages) {
+            return Err(format!("messages: {} received, {parts} accounted for", self.get(Counter::Messages)));
+        }
+        Ok(())
+    }
+}

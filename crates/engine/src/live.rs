@@ -1,0 +1,298 @@
+//! The feed thread: one pinned thread that receives, sequences, keeps books and publishes, and does nothing else.
+//!
+//! Everything that may wait happens before the loop (sockets, memory, the ring) or in another thread. What others want to
+//! know of the books they ask with [`Live::with`]: a closure that the thread runs between two batches.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver as Inbox, Sender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use barewire_io::affinity::{self, AffinityError};
+use barewire_io::kernel::{KernelOptions, KernelReceiver, Timestamps};
+use barewire_io::memory::{self, CachePrefetch, HugePages};
+use barewire_io::{LineConfig, OpenError, Receiver, Waker, clock};
+use barewire_ring::{Producer, Reader, RingConfig, RingError};
+
+use crate::counters::{Counter, Counters, TABLE};
+use crate::nasdaq::{Nasdaq, Setup};
+use crate::pipeline::{Input, Pipeline};
+
+/// How often the statistics page is brought up to date.
+const FLUSH_NS: u64 = 1_000_000;
+/// How often the kernel is asked what it dropped: a system call a line.
+const REFRESH_FLUSHES: u64 = 100;
+/// The longest that a blocking receive waits before it looks up.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+
+/// The books of a live feed.
+pub type Books = Nasdaq<CachePrefetch>;
+type LivePipeline = Pipeline<Books, Producer>;
+type Task = Box<dyn FnOnce(&Books) + Send>;
+
+/// How a live feed is set up.
+#[derive(Clone, Debug)]
+pub struct LiveConfig {
+    /// The lines to receive.
+    pub lines: Vec<LineConfig>,
+    /// How to receive them.
+    pub kernel: KernelOptions,
+    /// The core that the feed thread has for itself.
+    pub core: Option<usize>,
+    /// The ring to publish into. Its statistics are named here.
+    pub ring: RingConfig,
+    /// The venue.
+    pub setup: Setup,
+}
+
+/// Why a feed did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A line could not be opened.
+    Open(OpenError),
+    /// The ring could not be made.
+    Ring(RingError),
+    /// The thread could not be pinned.
+    Pin(AffinityError),
+    /// The thread could not be made.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Open(error) => error.fmt(f),
+            StartError::Ring(error) => error.fmt(f),
+            StartError::Pin(error) => error.fmt(f),
+            StartError::Thread(error) => write!(f, "feed thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running feed.
+pub struct Live {
+    stop: Arc<AtomicBool>,
+    tasks: Sender<Task>,
+    waker: Waker,
+    thread: Option<JoinHandle<(Books, io::Result<()>)>>,
+    /// The books, once the thread has ended.
+    books: Option<Books>,
+    reader: Reader,
+    report: Vec<String>,
+}
+
+impl Live {
+    /// Opens everything and starts the thread. When this returns, the lines are joined and the thread is receiving.
+    ///
+    /// # Errors
+    ///
+    /// Every [`StartError`]; nothing is left open then.
+    pub fn start(mut config: LiveConfig) -> Result<Live, StartError> {
+        let mut receiver = KernelReceiver::open(&config.lines, config.kernel).map_err(StartError::Open)?;
+        receiver.set_timeout(Some(LONGEST_WAIT));
+        let mut report = receive_report(&receiver);
+        config.ring.stat_names = TABLE.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let publisher_id = config.setup.publisher_id;
+        let books = Nasdaq::new(config.setup, CachePrefetch);
+        report.push(advise_huge(&books));
+        let producer = Producer::create(&config.ring).map_err(StartError::Ring)?;
+        let reader = producer.reader();
+        let waker = receiver.waker();
+        let pipeline = Pipeline::new(books, producer, publisher_id);
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tasks, inbox) = channel();
+        let (started, start) = sync_channel(1);
+        let (stopping, core) = (Arc::clone(&stop), config.core);
+        let thread = std::thread::Builder::new()
+            .name("barewire-feed".to_owned())
+            .spawn(move || {
+                let pinned = core.map_or(Ok(()), affinity::pin);
+                let failed = pinned.is_err();
+                // The starter waits for this; it cannot have gone.
+                let _ = started.send(pinned);
+                let mut pipeline = pipeline;
+                let ended = if failed { Ok(()) } else { run(&mut pipeline, receiver, &stopping, &inbox) };
+                (pipeline.into_venue(), ended)
+            })
+            .map_err(StartError::Thread)?;
+        let mut live = Live { stop, tasks, waker, thread: Some(thread), books: None, reader, report };
+        match start.recv() {
+            Ok(Ok(())) => {
+                live.report.push(match core {
+                    Some(core) => format!("feed thread: pinned to core {core}"),
+                    None => "feed thread: not pinned".to_owned(),
+                });
+                Ok(live)
+            }
+            Ok(Err(error)) => {
+                let _ = live.stop();
+                Err(StartError::Pin(error))
+            }
+            Err(_) => Err(StartError::Thread(io::Error::other("it ended before it began"))),
+        }
+    }
+
+    /// What was asked for and what was got, one line each.
+    pub fn report(&self) -> &[String] {
+        &self.report
+    }
+
+    /// Whether the thread is receiving.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// A new reader of the feed's ring, at the oldest record that it still holds.
+    pub fn reader(&self) -> Reader {
+        let mut reader = self.reader.clone();
+        reader.seek_oldest();
+        reader
+    }
+
+    /// The counters as of the last millisecond; they stay readable when the feed has stopped.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let page = self.reader.stats();
+        TABLE.iter().zip(page).map(|((name, _), value)| (*name, value))
+    }
+
+    /// Runs a closure over the books, in the feed thread between two batches (it costs the feed what it takes), or here when
+    /// the feed has stopped. `None` if the thread died before it could answer.
+    pub fn with<R: Send + 'static>(&mut self, ask: impl FnOnce(&Books) -> R + Send + 'static) -> Option<R> {
+        if let Some(books) = &self.books {
+            return Some(ask(books));
+        }
+        let (answer, answered) = sync_channel(1);
+        let task: Task = Box::new(move |books| {
+            // The asker waits for this; it cannot have gone.
+            let _ = answer.send(ask(books));
+        });
+        self.tasks.send(task).ok()?;
+        self.waker.wake();
+        answered.recv().ok()
+    }
+
+    /// Stops the thread, closes the ring and leaves the lines. Does nothing the second time.
+    ///
+    /// # Errors
+    ///
+    /// What the thread had died of, if it had.
+    pub fn stop(&mut self) -> io::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        match thread.join() {
+            Ok((books, ended)) => {
+                self.books = Some(books);
+                ended
+            }
+            Err(_) => Err(io::Error::other("feed thread: panicked; please report this")),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // What it died of was for `stop` to say.
+        let _ = self.stop();
+    }
+}
+
+/// The loop. Makes no system call besides the receiver's, allocates nothing, and waits only where the receiver does.
+fn run(
+    pipeline: &mut LivePipeline,
+    mut receiver: KernelReceiver,
+    stop: &AtomicBool,
+    tasks: &Inbox<Task>,
+) -> io::Result<()> {
+    let result = receive(pipeline, &mut receiver, stop, tasks);
+    flush(pipeline, &receiver);
+    // Nobody who asked is left without an answer.
+    while let Ok(task) = tasks.try_recv() {
+        task(pipeline.venue());
+    }
+    result
+}
+
+fn receive(
+    pipeline: &mut LivePipeline,
+    receiver: &mut KernelReceiver,
+    stop: &AtomicBool,
+    tasks: &Inbox<Task>,
+) -> io::Result<()> {
+    let (mut next_flush, mut flushes) = (0, 0u64);
+    while !stop.load(Ordering::Relaxed) {
+        receiver.receive(&mut |packet| {
+            pipeline.packet(&Input {
+                line: packet.line,
+                payload: packet.payload,
+                ts_recv: packet.ts_recv,
+                ts_source: packet.ts_source,
+            });
+        })?;
+        let now = clock::monotonic();
+        if now >= next_flush {
+            next_flush = now + FLUSH_NS;
+            flushes += 1;
+            if flushes.is_multiple_of(REFRESH_FLUSHES) {
+                receiver.refresh()?;
+            }
+            flush(pipeline, receiver);
+        }
+        if let Ok(task) = tasks.try_recv() {
+            task(pipeline.venue());
+        }
+    }
+    Ok(())
+}
+
+/// Copies the counters to the ring's statistics page, where others read them without touching this thread.
+fn flush(pipeline: &mut LivePipeline, receiver: &KernelReceiver) {
+    let received = receiver.counters();
+    let counters: &mut Counters = pipeline.counters();
+    counters.set(Counter::KernelDrops, received.kernel_drops);
+    counters.set(Counter::KernelTruncated, received.truncated);
+    counters.set(Counter::KernelWrongSource, received.wrong_source);
+    let values = *counters.values();
+    let producer = pipeline.sink_mut();
+    for (index, value) in values.into_iter().enumerate() {
+        producer.set_stat(index, value);
+    }
+    producer.heartbeat(clock::now());
+}
+
+fn receive_report(receiver: &KernelReceiver) -> Vec<String> {
+    let line = |report: &barewire_io::kernel::LineReport| {
+        let buffer = match report.rcvbuf_asked_bytes {
+            Some(asked) if report.rcvbuf_bytes < asked => format!(
+                "receive buffer {} bytes where {asked} were asked for (raise net.core.rmem_max, or grant CAP_NET_ADMIN)",
+                report.rcvbuf_bytes
+            ),
+            _ => format!("receive buffer {} bytes", report.rcvbuf_bytes),
+        };
+        let times = match report.timestamps {
+            Timestamps::Timestamping | Timestamps::TimestampNs => "receive times by the kernel",
+            _ => "receive times by the feed thread",
+        };
+        format!("line {}: {buffer}; {times}", report.line)
+    };
+    receiver.reports().iter().map(line).collect()
+}
+
+/// Asks for huge pages behind the books' tables, before they are first touched.
+pub fn advise_huge(books: &Books) -> String {
+    let (mut advised, mut total) = (0, 0);
+    for region in books.books().regions() {
+        total += region.len();
+        if let Ok(HugePages::Advised(bytes)) = memory::advise_huge(region) {
+            advised += bytes;
+        }
+    }
+    format!("books: {} MiB, huge pages asked for under {} MiB", total >> 20, advised >> 20)
+}

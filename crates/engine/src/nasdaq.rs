@@ -1,0 +1,536 @@
+//! Nasdaq TotalView-ITCH 5.0: what each message does to a book and what it tells a strategy.
+//!
+//! Records follow Databento's vocabulary. A displayed order's execution (`E`, `C`) is told as trade, fill and cancel; the trade
+//! is left out where the venue says that the execution is not printable, for its volume will be in a cross. A replace (`U`)
+//! is a cancel and an add, for the new order has lost its priority and its number. `P` and `Q` are trades; their side is not
+//! known (the specification has said `B` for every `P` since 2014). A `bbo` follows the order events of a message that
+//! changed the best price of a side, or the size at it.
+
+use std::collections::HashSet;
+
+use barewire_book::{BookError, Books, Capacity, Change};
+use barewire_line::{Content, SessionId};
+use barewire_types::{Action, Bbo, Mbo, Prefetch, Price, RecordKind, Side, Status, StatusCode};
+use barewire_wire::itch50::{self, ItchError, Message};
+use barewire_wire::moldudp64::{Messages, Packet, PacketKind};
+
+use crate::counters::{Counter, Counters};
+use crate::sink::{Publisher, Sink};
+use crate::venue::{Context, Framed, Framing, Instrument, Publish, Subscription, Venue};
+
+/// MoldUDP64 1.00.
+pub struct MoldUdp64;
+
+impl Framing for MoldUdp64 {
+    type Messages<'a> = Messages<'a>;
+
+    #[inline]
+    fn parse(payload: &[u8]) -> Option<Framed<Messages<'_>>> {
+        let packet = Packet::parse(payload).ok()?;
+        let mut session = [0; 16];
+        session[..10].copy_from_slice(&packet.session().0);
+        Some(Framed {
+            session: SessionId(u128::from_le_bytes(session)),
+            sequence: packet.sequence(),
+            content: match packet.kind() {
+                PacketKind::Messages => Content::Messages(packet.whole().into()),
+                PacketKind::Heartbeat => Content::Heartbeat,
+                PacketKind::EndOfSession => Content::EndOfSession,
+            },
+            damaged: packet.is_damaged(),
+            messages: packet.messages(),
+        })
+    }
+}
+
+/// What is known of one locate code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// No message has named it yet.
+    Unnamed,
+    /// Its book is kept.
+    Followed,
+    /// It was named, and is not subscribed.
+    Ignored,
+}
+
+/// How the handler is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Which venue the records name.
+    pub publisher_id: u8,
+    /// Midnight US Eastern of the trading day, ns since 1970: the wire counts from there.
+    pub midnight_ns: u64,
+    /// Which instruments to follow.
+    pub subscription: Subscription,
+    /// Which records to publish.
+    pub publish: Publish,
+    /// Room in the books.
+    pub capacity: Capacity,
+}
+
+/// The handler: books, and the day's directory.
+pub struct Nasdaq<P: Prefetch> {
+    books: Books<P>,
+    known: Box<[Known]>,
+    symbols: Box<[[u8; 8]]>,
+    instruments: Vec<Instrument>,
+    wanted: Option<HashSet<Vec<u8>>>,
+    publish: Publish,
+    publisher_id: u8,
+    midnight_ns: u64,
+}
+
+/// Locate codes are two bytes.
+const LOCATES: usize = 1 << 16;
+
+impl<P: Prefetch> Nasdaq<P> {
+    /// Empty books. Takes all the memory that the capacity asks for.
+    pub fn new(setup: Setup, prefetch: P) -> Self {
+        Nasdaq {
+            books: Books::new(setup.capacity, prefetch),
+            known: vec![Known::Unnamed; LOCATES].into_boxed_slice(),
+            symbols: vec![[0; 8]; LOCATES].into_boxed_slice(),
+            instruments: Vec::new(),
+            wanted: match setup.subscription {
+                Subscription::All => None,
+                Subscription::Symbols(symbols) => Some(symbols),
+            },
+            publish: setup.publish,
+            publisher_id: setup.publisher_id,
+            midnight_ns: setup.midnight_ns,
+        }
+    }
+
+    /// The books, by locate code.
+    pub fn books(&self) -> &Books<P> {
+        &self.books
+    }
+
+    /// The instruments named so far, in the order they were named.
+    pub fn instruments(&self) -> &[Instrument] {
+        &self.instruments
+    }
+
+    /// Sets the trading day, before the first message.
+    pub fn set_midnight(&mut self, midnight_ns: u64) {
+        self.midnight_ns = midnight_ns;
+    }
+
+    /// Whether the instrument is followed; a message that carries a symbol names an instrument not yet named.
+    #[inline(always)]
+    fn follows<S: Sink>(
+        &mut self,
+        locate: u16,
+        symbol: Option<&[u8; 8]>,
+        out: &mut Publisher<S>,
+        counters: &mut Counters,
+    ) -> bool {
+        match self.known[usize::from(locate)] {
+            Known::Followed => true,
+            Known::Ignored => false,
+            Known::Unnamed => self.name(locate, symbol, out, counters),
+        }
+    }
+
+    /// Names an instrument. Allocates: once an instrument and session.
+    #[cold]
+    fn name<S: Sink>(
+        &mut self,
+        locate: u16,
+        symbol: Option<&[u8; 8]>,
+        out: &mut Publisher<S>,
+        counters: &mut Counters,
+    ) -> bool {
+        let Some(symbol) = symbol else {
+            // A joiner in mid-session meets orders of instruments it has no name for: kept unless symbols were asked for.
+            return self.wanted.is_none();
+        };
+        self.symbols[usize::from(locate)] = *symbol;
+        let symbol = symbol.trim_ascii_end();
+        let followed = self.wanted.as_ref().is_none_or(|wanted| wanted.contains(symbol));
+        self.known[usize::from(locate)] = if followed { Known::Followed } else { Known::Ignored };
+        if followed {
+            self.instruments.push(Instrument { id: locate.into(), symbol: symbol.to_vec() });
+            counters.bump(Counter::Instruments);
+            if !out.sink_mut().name_instrument(locate.into(), symbol) {
+                counters.bump(Counter::DirectoryOverflow);
+            }
+        }
+        followed
+    }
+
+    #[inline(always)]
+    fn mbo(&self, at: &At<'_>, action: Action, side: Side, order_id: u64, price: Price, size: u32) -> Mbo {
+        Mbo {
+            ts_event: at.ts_event,
+            ts_recv: at.context.ts_recv.0,
+            sequence: at.context.sequence,
+            instrument_id: at.instrument,
+            publisher_id: self.publisher_id,
+            kind: RecordKind::Mbo as u8,
+            flags: at.context.flags.0,
+            ts_source: at.context.ts_source as u8,
+            order_id,
+            price: price.0,
+            size,
+            action: action as u8,
+            side: side as u8,
+            reserved: [0; 2],
+        }
+    }
+
+    #[inline(always)]
+    fn bbo<S: Sink>(&self, at: &At<'_>, out: &mut Publisher<S>) {
+        if !self.publish.bbo {
+            return;
+        }
+        let top = self.books.top(at.instrument);
+        out.push(Bbo {
+            ts_event: at.ts_event,
+            ts_recv: at.context.ts_recv.0,
+            sequence: at.context.sequence,
+            instrument_id: at.instrument,
+            publisher_id: self.publisher_id,
+            kind: RecordKind::Bbo as u8,
+            flags: at.context.flags.0,
+            ts_source: at.context.ts_source as u8,
+            bid_price: top.bid_price.0,
+            ask_price: top.ask_price.0,
+            bid_size: u32::try_from(top.bid_size).unwrap_or(u32::MAX),
+            ask_size: u32::try_from(top.ask_size).unwrap_or(u32::MAX),
+        });
+    }
+
+    fn status<S: Sink>(
+        &self,
+        at: &At<'_>,
+        code: StatusCode,
+        state: u8,
+        reason: [u8; 4],
+        value: u64,
+        out: &mut Publisher<S>,
+    ) {
+        out.push(Status {
+            ts_event: at.ts_event,
+            ts_recv: at.context.ts_recv.0,
+            sequence: at.context.sequence,
+            instrument_id: at.instrument,
+            publisher_id: self.publisher_id,
+            kind: RecordKind::Status as u8,
+            flags: at.context.flags.0,
+            ts_source: at.context.ts_source as u8,
+            value,
+            code: code as u8,
+            state,
+            reason,
+            reserved: [0; 10],
+        });
+    }
+
+    /// An order enters a book.
+    #[inline(always)]
+    fn add<S: Sink>(
+        &mut self,
+        at: &At<'_>,
+        id: u64,
+        buy_sell: u8,
+        price: u32,
+        shares: u32,
+        out: &mut Publisher<S>,
+    ) -> Counter {
+        let Some(side) = side(buy_sell) else { return Counter::BookInvalid };
+        match self.books.add(at.instrument, id, side, itch50::price4(price), shares) {
+            Ok(change) => {
+                if self.publish.mbo {
+                    out.push(self.mbo(at, Action::Add, side, id, change.price, shares));
+                }
+                if change.top_changed {
+                    self.bbo(at, out);
+                }
+                Counter::MessagesBook
+            }
+            Err(error) => refusal(error),
+        }
+    }
+
+    /// An order shrinks or goes: the cancel, and the quote where it changed.
+    #[inline(always)]
+    fn taken<S: Sink>(&self, at: &At<'_>, id: u64, change: &Change, out: &mut Publisher<S>) {
+        if self.publish.mbo {
+            out.push(self.mbo(at, Action::Cancel, change.side, id, change.price, change.size));
+        }
+        if change.top_changed {
+            self.bbo(at, out);
+        }
+    }
+
+    /// A displayed order is executed at `price`, or at its own.
+    #[inline(always)]
+    fn execute<S: Sink>(
+        &mut self,
+        at: &At<'_>,
+        id: u64,
+        shares: u32,
+        price: Option<Price>,
+        printable: bool,
+        out: &mut Publisher<S>,
+    ) -> Counter {
+        match self.books.reduce(id, shares) {
+            Ok(change) => {
+                let at = &At { instrument: change.instrument, ..*at };
+                if self.publish.mbo {
+                    let price = price.unwrap_or(change.price);
+                    if printable {
+                        out.push(self.mbo(at, Action::Trade, change.side.opposite(), 0, price, change.size));
+                    }
+                    out.push(self.mbo(at, Action::Fill, change.side, id, price, change.size));
+                }
+                self.taken(at, id, &change, out);
+                reduced(&change, shares)
+            }
+            Err(error) => refusal(error),
+        }
+    }
+
+    fn trade<S: Sink>(&self, at: &At<'_>, price: u32, size: u32, out: &mut Publisher<S>) -> Counter {
+        if self.publish.mbo && size > 0 {
+            out.push(self.mbo(at, Action::Trade, Side::None, 0, itch50::price4(price), size));
+        }
+        Counter::MessagesTrade
+    }
+}
+
+/// Where and when a message happened.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    context: &'a Context,
+    instrument: u32,
+    ts_event: u64,
+}
+
+#[inline(always)]
+fn side(buy_sell: u8) -> Option<Side> {
+    match buy_sell {
+        b'B' => Some(Side::Bid),
+        b'S' => Some(Side::Ask),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn reduced(change: &Change, asked: u32) -> Counter {
+    if change.size < asked { Counter::BookOverReduced } else { Counter::MessagesBook }
+}
+
+/// The counter of a change that the books refused.
+#[cold]
+fn refusal(error: BookError) -> Counter {
+    match error {
+        BookError::UnknownOrder => Counter::BookUnknownOrder,
+        BookError::DuplicateOrder => Counter::BookDuplicateOrder,
+        BookError::OutOfCapacity | BookError::BadInstrument | BookError::AtLimit => Counter::BookOutOfCapacity,
+        // BadSide, ZeroSize, UndefinedPrice, and what the books may learn to refuse.
+        _ => Counter::BookInvalid,
+    }
+}
+
+impl<P: Prefetch> Venue for Nasdaq<P> {
+    type Framing = MoldUdp64;
+
+    #[inline(always)]
+    fn look_ahead(&self, message: &[u8]) {
+        // Every message that names an order does so at offset 11; a replace names its new one at 19.
+        let Some((&[kind, high, low, _, _, _, _, _, _, _, _, id @ ..], rest)) = message.split_first_chunk::<19>()
+        else {
+            return;
+        };
+        match kind {
+            b'A' | b'F' | b'D' | b'E' | b'X' | b'C' => self.books.prefetch_order(u64::from_be_bytes(id)),
+            b'U' => {
+                self.books.prefetch_order(u64::from_be_bytes(id));
+                if let Some(new) = rest.first_chunk() {
+                    self.books.prefetch_order(u64::from_be_bytes(*new));
+                }
+            }
+            _ => return,
+        }
+        self.books.prefetch_instrument(u16::from_be_bytes([high, low]).into());
+    }
+
+    #[inline(always)]
+    fn touch(&self, message: &[u8]) {
+        let Some((&[kind, high, low, _, _, _, _, _, _, _, _, id @ ..], rest)) = message.split_first_chunk::<19>()
+        else {
+            return;
+        };
+        match kind {
+            b'A' | b'F' => {
+                let side = if rest.first() == Some(&b'B') { Side::Bid } else { Side::Ask };
+                self.books.prefetch_levels(u16::from_be_bytes([high, low]).into(), side);
+            }
+            b'D' | b'E' | b'X' | b'C' | b'U' => self.books.prefetch_levels_of(u64::from_be_bytes(id)),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn apply<S: Sink>(&mut self, message: &[u8], context: &Context, out: &mut Publisher<S>, counters: &mut Counters) {
+        let counter = match Message::parse(message) {
+            Ok(message) => self.message(message, context, out, counters),
+            Err(ItchError::Empty) => Counter::MessagesEmpty,
+            Err(ItchError::BadLength { .. }) => Counter::MessagesBadLength,
+            Err(_) => Counter::MessagesUnknownType,
+        };
+        counters.bump(counter);
+    }
+
+    fn restart<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
+        self.books.clear_all();
+        self.known.fill(Known::Unnamed);
+        self.instruments.clear();
+        let at = At { context, instrument: 0, ts_event: 0 };
+        out.push(self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
+        self.status(&at, StatusCode::SessionStart, 0, [0; 4], 0, out);
+    }
+
+    #[inline]
+    fn maintain(&mut self, counters: &mut Counters) {
+        if self.books.maintain() {
+            counters.bump(Counter::BookGrowths);
+        }
+        counters.set(Counter::LiveOrders, self.books.len() as u64);
+    }
+}
+
+impl<P: Prefetch> Nasdaq<P> {
+    /// Does what a message says; the counter in which it ends.
+    #[inline(always)]
+    fn message<S: Sink>(
+        &mut self,
+        message: Message<'_>,
+        context: &Context,
+        out: &mut Publisher<S>,
+        counters: &mut Counters,
+    ) -> Counter {
+        macro_rules! at {
+            ($m:ident) => {
+                At {
+                    context,
+                    instrument: $m.stock_locate.get().into(),
+                    ts_event: self.midnight_ns.wrapping_add($m.timestamp.get()),
+                }
+            };
+        }
+        macro_rules! followed {
+            ($m:ident, $symbol:expr) => {
+                if !self.follows($m.stock_locate.get(), $symbol, out, counters) {
+                    return Counter::MessagesFiltered;
+                }
+            };
+        }
+        match message {
+            Message::AddOrder(m) => {
+                followed!(m, Some(&m.stock));
+                let id = m.order_reference_number.get();
+                self.add(&at!(m), id, m.buy_sell_indicator, m.price.get(), m.shares.get(), out)
+            }
+            Message::AddOrderMpid(m) => {
+                followed!(m, Some(&m.stock));
+                let id = m.order_reference_number.get();
+                self.add(&at!(m), id, m.buy_sell_indicator, m.price.get(), m.shares.get(), out)
+            }
+            Message::OrderDelete(m) => {
+                followed!(m, None);
+                let id = m.order_reference_number.get();
+                match self.books.delete(id) {
+                    Ok(change) => {
+                        self.taken(&At { instrument: change.instrument, ..at!(m) }, id, &change, out);
+                        Counter::MessagesBook
+                    }
+                    Err(error) => refusal(error),
+                }
+            }
+            Message::OrderCancel(m) => {
+                followed!(m, None);
+                let (id, shares) = (m.order_reference_number.get(), m.canceled_shares.get());
+                match self.books.reduce(id, shares) {
+                    Ok(change) => {
+                        self.taken(&At { instrument: change.instrument, ..at!(m) }, id, &change, out);
+                        reduced(&change, shares)
+                    }
+                    Err(error) => refusal(error),
+                }
+            }
+            Message::OrderExecuted(m) => {
+                followed!(m, None);
+                self.execute(&at!(m), m.order_reference_number.get(), m.executed_shares.get(), None, true, out)
+            }
+            Message::OrderExecutedWithPrice(m) => {
+                followed!(m, None);
+                let price = Some(itch50::price4(m.execution_price.get()));
+                let (id, shares) = (m.order_reference_number.get(), m.executed_shares.get());
+                self.execute(&at!(m), id, shares, price, m.printable != b'N', out)
+            }
+            Message::OrderReplace(m) => {
+                followed!(m, None);
+                let (old, new) = (m.original_order_reference_number.get(), m.new_order_reference_number.get());
+                let (price, shares) = (itch50::price4(m.price.get()), m.shares.get());
+                match self.books.replace(old, new, price, shares) {
+                    Ok(replaced) => {
+                        let at = At { instrument: replaced.instrument, ..at!(m) };
+                        if self.publish.mbo {
+                            out.push(self.mbo(&at, Action::Cancel, replaced.side, old, replaced.price, replaced.size));
+                            if replaced.refused.is_none() {
+                                out.push(self.mbo(&at, Action::Add, replaced.side, new, price, shares));
+                            }
+                        }
+                        if replaced.top_changed {
+                            self.bbo(&at, out);
+                        }
+                        replaced.refused.map_or(Counter::MessagesBook, refusal)
+                    }
+                    Err(error) => refusal(error),
+                }
+            }
+            Message::NonCrossTrade(m) => {
+                followed!(m, Some(&m.stock));
+                self.trade(&at!(m), m.price.get(), m.shares.get(), out)
+            }
+            Message::CrossTrade(m) => {
+                followed!(m, Some(&m.stock));
+                let shares = u32::try_from(m.cross_shares.get()).unwrap_or(u32::MAX);
+                self.trade(&at!(m), m.cross_price.get(), shares, out)
+            }
+            Message::StockTradingAction(m) => {
+                followed!(m, Some(&m.stock));
+                self.status(&at!(m), StatusCode::TradingState, m.trading_state, m.reason_code, 0, out);
+                Counter::MessagesStatus
+            }
+            Message::OperationalHalt(m) => {
+                followed!(m, Some(&m.stock));
+                let reason = [m.market_code, b' ', b' ', b' '];
+                self.status(&at!(m), StatusCode::OperationalHalt, m.operational_halt_action, reason, 0, out);
+                Counter::MessagesStatus
+            }
+            Message::BrokenTrade(m) => {
+                followed!(m, None);
+                self.status(&at!(m), StatusCode::TradeBroken, 0, [0; 4], m.match_number.get(), out);
+                Counter::MessagesStatus
+            }
+            Message::SystemEvent(m) => {
+                self.status(&At { instrument: 0, ..at!(m) }, StatusCode::SystemEvent, m.event_code, [0; 4], 0, out);
+                Counter::MessagesStatus
+            }
+            Message::StockDirectory(m) => {
+                let locate = usize::from(m.stock_locate.get());
+                if self.symbols[locate] != m.stock {
+                    self.known[locate] = Known::Unnamed;
+                }
+                followed!(m, Some(&m.stock));
+                Counter::MessagesReference
+            }
+            _ => Counter::MessagesReference,
+        }
+    }
+}

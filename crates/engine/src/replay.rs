@@ -1,0 +1,334 @@
+//! A file through the same pipeline, in the caller's thread: nothing is lost to a slow reader, for the caller is the reader.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use barewire_io::capture::{Capture, CaptureError, End, Format, Frame, LinkType, Progress};
+use barewire_io::memory::CachePrefetch;
+use barewire_line::MAX_LINES;
+use barewire_ring::RingRecord;
+use barewire_types::{TsSource, UnixNanos};
+use barewire_wire::itch50::Prefix;
+
+use crate::counters::{Counter, Counters};
+use crate::live::{Books, advise_huge};
+use crate::nasdaq::{Nasdaq, Setup};
+use crate::pipeline::{Input, Pipeline};
+use crate::sink::Memory;
+
+/// Messages of a BinaryFILE that are worked off together, so that there is something to look ahead to.
+const BATCH: usize = 256;
+
+/// How a replay is set up.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    /// The venue.
+    pub setup: Setup,
+    /// How much faster than it happened; `None` as fast as possible.
+    pub pace: Option<f64>,
+    /// Only datagrams to this group or address.
+    pub group: Option<Ipv4Addr>,
+    /// Only datagrams to this port.
+    pub port: Option<u16>,
+}
+
+/// How far a call to [`Replay::read`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Records written.
+    pub records: usize,
+    /// Whether the file has no more messages and every record was read.
+    pub at_end: bool,
+}
+
+/// A frame or message read ahead: the first one for its time, every one where the replay is paced.
+struct Ahead {
+    ts: UnixNanos,
+    link: LinkType,
+    original_len: u32,
+    data: Vec<u8>,
+    due: Option<Instant>,
+}
+
+impl Ahead {
+    fn frame(frame: &Frame<'_>) -> Ahead {
+        Ahead { ts: frame.ts, link: frame.link, original_len: frame.original_len, data: frame.data.to_vec(), due: None }
+    }
+
+    fn message(message: &[u8]) -> Ahead {
+        // A message alone has no time of arrival; the venue's own paces it.
+        let ts = UnixNanos(Prefix::of(message).map_or(0, Prefix::timestamp_ns));
+        Ahead { ts, link: LinkType::Other(0), original_len: 0, data: message.to_vec(), due: None }
+    }
+}
+
+/// A file being replayed.
+pub struct Replay {
+    capture: Capture,
+    pipeline: Pipeline<Books, Memory>,
+    ahead: Option<Ahead>,
+    /// Records of the sink that were read already.
+    taken: usize,
+    /// Records read in all.
+    sequence: u64,
+    /// Messages worked off in all.
+    messages: u64,
+    first_packet_time: UnixNanos,
+    lines: Vec<SocketAddrV4>,
+    pacer: Option<Pacer>,
+    config: ReplayConfig,
+    at_end: bool,
+}
+
+impl Replay {
+    /// Makes a replay of a capture; reads ahead as far as its first frame.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says of that read.
+    pub fn new(mut capture: Capture, config: ReplayConfig) -> Result<Replay, CaptureError> {
+        let ahead = match capture.format() {
+            Format::BinaryFile => None,
+            _ => capture.next_frame()?.as_ref().map(Ahead::frame),
+        };
+        let first_packet_time = ahead.as_ref().map_or(UnixNanos::ABSENT, |frame| frame.ts);
+        let publisher_id = config.setup.publisher_id;
+        let books = Nasdaq::new(config.setup.clone(), CachePrefetch);
+        advise_huge(&books);
+        Ok(Replay {
+            capture,
+            pipeline: Pipeline::new(books, Memory::default(), publisher_id),
+            ahead,
+            first_packet_time,
+            taken: 0,
+            sequence: 0,
+            messages: 0,
+            lines: Vec::new(),
+            pacer: config.pace.map(Pacer::new),
+            config,
+            at_end: false,
+        })
+    }
+
+    /// When the first frame was captured; [`UnixNanos::ABSENT`] where the file does not say.
+    pub fn first_packet_time(&self) -> UnixNanos {
+        self.first_packet_time
+    }
+
+    /// Sets the trading day's midnight; before the first [`read`](Self::read).
+    pub fn set_midnight(&mut self, midnight_ns: u64) {
+        self.pipeline.venue_mut().set_midnight(midnight_ns);
+    }
+
+    /// Writes records into `out` until it is full, the file is at its end, `until` has passed or `max_messages` are
+    /// worked off. In a capture with packets, a packet's messages are worked off together.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says when it cannot read on.
+    pub fn read(
+        &mut self,
+        out: &mut [RingRecord],
+        max_messages: Option<u64>,
+        until: Instant,
+    ) -> Result<Step, CaptureError> {
+        let last_message = max_messages.map(|max| self.messages.saturating_add(max));
+        let mut written = 0;
+        let mut passes = 0u32;
+        loop {
+            let waiting = &self.pipeline.sink_mut().records[self.taken..];
+            let count = waiting.len().min(out.len() - written);
+            for (slot, record) in out[written..].iter_mut().zip(&waiting[..count]) {
+                *slot = RingRecord { ring_sequence: self.sequence, record: *record };
+                self.sequence += 1;
+            }
+            written += count;
+            self.taken += count;
+            if count < waiting.len() || written == out.len() {
+                break;
+            }
+            self.pipeline.sink_mut().records.clear();
+            self.taken = 0;
+            let room = last_message.map_or(BATCH as u64, |last| last - self.messages.min(last));
+            // Looking at the clock costs as much as a message: every so often is enough where nobody paces.
+            passes += 1;
+            let out_of_time = (self.pacer.is_some() || passes.is_multiple_of(64)) && Instant::now() >= until;
+            if self.at_end || room == 0 || out_of_time {
+                break;
+            }
+            if !self.is_due(until) {
+                break;
+            }
+            self.advance(room.min(BATCH as u64) as usize)?;
+        }
+        let drained = self.taken == self.pipeline.sink_mut().records.len();
+        Ok(Step { records: written, at_end: self.at_end && drained })
+    }
+
+    /// Works off what was read ahead, else the next frame, else up to `most` messages; where the replay is paced, only reads
+    /// ahead.
+    fn advance(&mut self, most: usize) -> Result<(), CaptureError> {
+        let has_messages = self.capture.format() == Format::BinaryFile;
+        if let Some(ahead) = self.ahead.take() {
+            let Ahead { ts, link, original_len, data, .. } = &ahead;
+            if has_messages {
+                self.messages += 1;
+                self.pipeline.unframed(std::iter::once(&data[..]), self.messages);
+            } else {
+                self.frame(&Frame { ts: *ts, link: *link, data, original_len: *original_len });
+            }
+        } else if let Some(pacer) = &mut self.pacer {
+            self.ahead = if has_messages {
+                self.capture.next_messages()?.and_then(|mut messages| messages.next().map(Ahead::message))
+            } else {
+                self.capture.next_frame()?.as_ref().map(Ahead::frame)
+            };
+            match &mut self.ahead {
+                Some(ahead) => ahead.due = pacer.due(ahead.ts),
+                None => self.at_end = true,
+            }
+        } else if has_messages {
+            let Some(mut messages) = self.capture.next_messages()? else {
+                self.at_end = true;
+                return Ok(());
+            };
+            let mut batch = [&[][..]; BATCH];
+            let mut count = 0;
+            for (slot, message) in batch.iter_mut().take(most).zip(messages.by_ref()) {
+                *slot = message;
+                count += 1;
+            }
+            self.pipeline.unframed(batch[..count].iter().copied(), self.messages + 1);
+            self.messages += count as u64;
+        } else {
+            match self.capture.next_frame()? {
+                Some(frame) => {
+                    // Not through `self.frame`: the frame borrows the capture.
+                    self.messages += frame_into(&mut self.pipeline, &mut self.lines, &self.config, &frame);
+                }
+                None => self.at_end = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        self.messages += frame_into(&mut self.pipeline, &mut self.lines, &self.config, frame);
+    }
+
+    /// Sleeps until what was read ahead is due, or `until`; whether it is due.
+    fn is_due(&self, until: Instant) -> bool {
+        let Some(due) = self.ahead.as_ref().and_then(|ahead| ahead.due) else { return true };
+        let now = Instant::now();
+        if due > now {
+            std::thread::sleep(due.min(until).saturating_duration_since(now));
+        }
+        due <= until
+    }
+
+    /// How far reading has come.
+    pub fn progress(&self) -> Progress {
+        self.capture.progress()
+    }
+
+    /// The capture: its format, compression and counters.
+    pub fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Messages worked off so far.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// The books.
+    pub fn books(&self) -> &Books {
+        self.pipeline.venue()
+    }
+
+    /// The counters.
+    pub fn counters(&mut self) -> &Counters {
+        self.pipeline.counters()
+    }
+
+    /// What the user should know of how it went, a line each: a file that is cut, packets that were none of the protocol's.
+    pub fn warnings(&mut self) -> Vec<String> {
+        let mut warnings = end_warnings(&self.capture);
+        let counters = self.pipeline.counters();
+        for (counter, what) in [
+            (Counter::PacketsMalformed, "packets are not MoldUDP64"),
+            (Counter::PacketsDamaged, "packets hold fewer messages than they declare, or stray bytes"),
+            (Counter::PacketsForeignSession, "packets belong to another session"),
+            (Counter::MessagesUnknownType, "messages have an unknown type"),
+            (Counter::MessagesBadLength, "messages have a length that is not their type's"),
+        ] {
+            let count = counters.get(counter);
+            if count > 0 {
+                warnings.push(format!("{count} {what}"));
+            }
+        }
+        warnings
+    }
+}
+
+/// What the user should know of how a capture ended, a line each.
+pub(crate) fn end_warnings(capture: &Capture) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let end = capture.end();
+    if !matches!(end, End::Complete | End::NotYet) {
+        warnings.push(format!("{end}; what is whole was used"));
+    }
+    let cut = capture.counters().truncated_frames;
+    if cut > 0 {
+        warnings.push(format!("{cut} frames were cut short when they were captured (snaplen); what is whole was used"));
+    }
+    warnings
+}
+
+/// Hands a frame to the pipeline if it is a datagram for this feed; how many messages that were.
+fn frame_into(
+    pipeline: &mut Pipeline<Books, Memory>,
+    lines: &mut Vec<SocketAddrV4>,
+    config: &ReplayConfig,
+    frame: &Frame<'_>,
+) -> u64 {
+    let wanted = frame.datagram().ok().filter(|datagram| {
+        config.group.is_none_or(|group| group == *datagram.dst.ip())
+            && config.port.is_none_or(|port| port == datagram.dst.port())
+    });
+    let Some(datagram) = wanted else {
+        pipeline.refuse();
+        return 0;
+    };
+    // A capture does not say which line a packet came by: each destination is one, in the order they appear.
+    let line = lines.iter().position(|known| *known == datagram.dst).unwrap_or_else(|| {
+        if lines.len() < MAX_LINES {
+            lines.push(datagram.dst);
+        }
+        lines.len() - 1
+    });
+    let before = pipeline.counters().get(Counter::Messages);
+    let ts_source = if frame.ts == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
+    pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv: frame.ts, ts_source });
+    pipeline.counters().get(Counter::Messages) - before
+}
+
+/// Holds a replay back to the speed at which it happened.
+struct Pacer {
+    speed: f64,
+    /// The first event's time and when it was replayed.
+    origin: Option<(UnixNanos, Instant)>,
+}
+
+impl Pacer {
+    fn new(speed: f64) -> Pacer {
+        Pacer { speed, origin: None }
+    }
+
+    /// When an event is due; `None` for at once.
+    fn due(&mut self, at: UnixNanos) -> Option<Instant> {
+        let (first, began) = *self.origin.get_or_insert_with(|| (at, Instant::now()));
+        let elapsed = Duration::from_nanos(at.0.saturating_sub(first.0)).as_secs_f64() / self.speed;
+        began.checked_add(Duration::try_from_secs_f64(elapsed).ok()?)
+    }
+}
