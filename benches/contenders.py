@@ -1,7 +1,8 @@
 """One measurement in a process of its own: ``python contenders.py NAME FILE`` prints a JSON object.
 
 barewire's contenders run under .venv, the peers' under a Python of their own. Each is called in the fastest way that
-its documentation shows. Imports and, where a library takes bytes, reading the file happen before the clock starts. ``messages`` are those of the file that were worked through in ``seconds``.
+its documentation shows. Imports and, where a library takes bytes, reading the file happen before the clock starts.
+``messages`` are those of the file that were worked through in ``seconds``.
 """
 
 from __future__ import annotations
