@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver as Inbox, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use barewire_book::OutOfMemory;
 use barewire_io::affinity::{self, AffinityError};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, Timestamps};
 use barewire_io::memory::{self, CachePrefetch, HugePages};
@@ -60,6 +61,8 @@ pub enum StartError {
     Pin(AffinityError),
     /// The thread could not be made.
     Thread(io::Error),
+    /// There is no memory for the books.
+    Memory(OutOfMemory),
 }
 
 impl fmt::Display for StartError {
@@ -68,6 +71,7 @@ impl fmt::Display for StartError {
             StartError::Open(error) => error.fmt(f),
             StartError::Ring(error) => error.fmt(f),
             StartError::Pin(error) => error.fmt(f),
+            StartError::Memory(error) => error.fmt(f),
             StartError::Thread(error) => write!(f, "feed thread: {error}"),
         }
     }
@@ -99,7 +103,7 @@ impl Live {
         let mut report = receive_report(&receiver);
         config.ring.stat_names = TABLE.iter().map(|(name, _)| (*name).to_owned()).collect();
         let publisher_id = config.setup.publisher_id;
-        let books = Nasdaq::new(config.setup, CachePrefetch);
+        let books = Nasdaq::new(config.setup, CachePrefetch).map_err(StartError::Memory)?;
         report.push(advise_huge(&books));
         let producer = Producer::create(&config.ring).map_err(StartError::Ring)?;
         let reader = producer.reader();

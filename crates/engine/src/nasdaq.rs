@@ -7,8 +7,10 @@
 //! changed the best price of a side, or the size at it.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 
-use barewire_book::{BookError, Books, Capacity, Change};
+use barewire_book::{BookError, Books, Capacity, Change, OutOfMemory};
+use barewire_io::memory;
 use barewire_line::{Content, SessionId};
 use barewire_types::{Action, Bbo, Mbo, Prefetch, Price, RecordKind, Side, Status, StatusCode};
 use barewire_wire::itch50::{self, ItchError, Message};
@@ -84,11 +86,20 @@ pub struct Nasdaq<P: Prefetch> {
 /// Locate codes are two bytes.
 const LOCATES: usize = 1 << 16;
 
+/// Room for a whole venue on a busy day, without growth. Memory that is not used is not touched.
+pub const WHOLE_VENUE: Capacity = Capacity { instruments: LOCATES as u32, orders: 1 << 21, levels: 1 << 20 };
+
 impl<P: Prefetch> Nasdaq<P> {
     /// Empty books. Takes all the memory that the capacity asks for.
-    pub fn new(setup: Setup, prefetch: P) -> Self {
-        Nasdaq {
-            books: Books::new(setup.capacity, prefetch),
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`], where the system has less.
+    pub fn new(setup: Setup, prefetch: P) -> Result<Self, OutOfMemory> {
+        // A seed of its own, so that nobody can choose order numbers that collide in the table.
+        let seed = RandomState::new().hash_one(0);
+        Ok(Nasdaq {
+            books: Books::try_new(setup.capacity, prefetch, seed)?,
             known: vec![Known::Unnamed; LOCATES].into_boxed_slice(),
             symbols: vec![[0; 8]; LOCATES].into_boxed_slice(),
             instruments: Vec::new(),
@@ -99,7 +110,12 @@ impl<P: Prefetch> Nasdaq<P> {
             publish: setup.publish,
             publisher_id: setup.publisher_id,
             midnight_ns: setup.midnight_ns,
-        }
+        })
+    }
+
+    /// Whether a message has named this instrument, and it is followed.
+    pub fn is_named(&self, instrument_id: u32) -> bool {
+        self.known.get(instrument_id as usize) == Some(&Known::Followed)
     }
 
     /// The books, by locate code.
@@ -396,7 +412,8 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
 
     #[inline]
     fn maintain(&mut self, counters: &mut Counters) {
-        if self.books.maintain() {
+        // Advice that is not taken costs speed, nothing else.
+        if self.books.maintain_with(|table| drop(memory::advise_huge(table))) {
             counters.bump(Counter::BookGrowths);
         }
         counters.set(Counter::LiveOrders, self.books.len() as u64);

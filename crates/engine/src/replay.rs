@@ -1,5 +1,6 @@
 //! A file through the same pipeline, in the caller's thread: nothing is lost to a slow reader, for the caller is the reader.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,8 @@ impl Replay {
     ///
     /// # Errors
     ///
-    /// What the operating system says of that read.
+    /// What the operating system says of that read; [`OutOfMemory`](io::ErrorKind::OutOfMemory) where there is none for the
+    /// books.
     pub fn new(mut capture: Capture, config: ReplayConfig) -> Result<Replay, CaptureError> {
         let ahead = match capture.format() {
             Format::BinaryFile => None,
@@ -93,7 +95,9 @@ impl Replay {
         };
         let first_packet_time = ahead.as_ref().map_or(UnixNanos::ABSENT, |frame| frame.ts);
         let publisher_id = config.setup.publisher_id;
-        let books = Nasdaq::new(config.setup.clone(), CachePrefetch);
+        let no_memory =
+            |error| CaptureError::Read { offset: 0, error: io::Error::new(io::ErrorKind::OutOfMemory, error) };
+        let books = Nasdaq::new(config.setup.clone(), CachePrefetch).map_err(no_memory)?;
         advise_huge(&books);
         Ok(Replay {
             capture,

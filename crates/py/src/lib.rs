@@ -1,1 +1,32 @@
-//! py
+//! `barewire._core`: the compiled half of the Python package, and the only crate that knows Python.
+//!
+//! It holds no logic: each class wraps one of the engine's, gives it Python's types and errors, and lets go of the GIL while
+//! it works. Docstrings, defaults and validation are the Python package's.
+
+mod block;
+mod books;
+mod encode;
+mod errors;
+mod feed;
+mod long_call;
+mod replay;
+mod ring;
+mod tables;
+
+/// See `_core.pyi` for the interface.
+#[pyo3::pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::encode::encode;
+    #[pymodule_export]
+    use super::feed::Feed;
+    #[pymodule_export]
+    use super::replay::{Inspector, Replay};
+    #[pymodule_export]
+    use super::ring::Ring;
+    #[pymodule_export]
+    use super::tables::{counters, protocols, record_layouts};
+
+    #[pymodule_export]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

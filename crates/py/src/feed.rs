@@ -1,0 +1,257 @@
+//! A live feed.
+
+use std::net::Ipv4Addr;
+
+use barewire_book::Capacity;
+use barewire_engine::live::{Live, LiveConfig, StartError};
+use barewire_engine::nasdaq::Setup;
+use barewire_engine::venue::{Publish, Subscription};
+use barewire_io::LineConfig;
+use barewire_io::kernel::{KernelOptions, Mode};
+use barewire_ring::RingConfig;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::books::{self, Top};
+use crate::errors;
+use crate::ring::{Ring, ring_error};
+
+/// One line, as the configuration has it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Line {
+    group: String,
+    port: u16,
+    interface: Option<String>,
+    source: Option<String>,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct RingOptions {
+    name: Option<String>,
+    capacity: u32,
+    mode: u32,
+    group: Option<u32>,
+}
+
+/// Room in the books.
+#[derive(FromPyObject, Clone, Copy)]
+#[pyo3(from_item_all)]
+pub struct BookOptions {
+    instruments: u32,
+    orders: u32,
+    levels: u32,
+}
+
+impl From<BookOptions> for Capacity {
+    fn from(options: BookOptions) -> Capacity {
+        Capacity { instruments: options.instruments, orders: options.orders, levels: options.levels }
+    }
+}
+
+/// The configuration as Python validated it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Config {
+    protocol: String,
+    publisher_id: u8,
+    midnight_ns: u64,
+    symbols: Option<Vec<String>>,
+    records: Vec<String>,
+    mode: String,
+    core: Option<usize>,
+    rcvbuf_bytes: usize,
+    busy_poll_us: u32,
+    timestamps: bool,
+    lines: Vec<Line>,
+    ring: RingOptions,
+    book: BookOptions,
+}
+
+/// Which records are wanted.
+pub fn publish(records: &[String]) -> PyResult<Publish> {
+    let mut publish = Publish { mbo: false, bbo: false };
+    for kind in records {
+        match kind.as_str() {
+            "mbo" => publish.mbo = true,
+            "bbo" => publish.bbo = true,
+            other => return Err(PyValueError::new_err(format!("expected 'mbo' or 'bbo', found '{other}'"))),
+        }
+    }
+    Ok(publish)
+}
+
+/// Which instruments are wanted.
+pub fn subscription(symbols: Option<Vec<String>>) -> Subscription {
+    match symbols {
+        None => Subscription::All,
+        Some(symbols) => Subscription::Symbols(symbols.into_iter().map(String::into_bytes).collect()),
+    }
+}
+
+/// The protocols that feeds and replays speak; anything else is an error that lists them.
+pub fn check_protocol(py: Python<'_>, name: &str) -> PyResult<&'static barewire_wire::ProtocolSpec> {
+    barewire_engine::inspect::protocol(name).map_err(|known| {
+        let message = format!("unknown protocol '{name}': expected {}", known.join(" or "));
+        let (name, known) = match (name.into_pyobject(py), known.into_pyobject(py)) {
+            (Ok(name), Ok(known)) => (name.into_any().unbind(), known.into_any().unbind()),
+            _ => return PyValueError::new_err(message),
+        };
+        errors::raise(py, "ProtocolError", &message, &[("protocol", name), ("known", known)])
+    })
+}
+
+fn address(text: &str) -> PyResult<Ipv4Addr> {
+    text.parse().map_err(|_| PyValueError::new_err(format!("expected an IPv4 address, found '{text}'")))
+}
+
+impl Config {
+    fn live(self, py: Python<'_>) -> PyResult<LiveConfig> {
+        check_protocol(py, &self.protocol)?;
+        let mut lines = Vec::with_capacity(self.lines.len());
+        for (number, line) in self.lines.into_iter().enumerate() {
+            lines.push(LineConfig {
+                group: address(&line.group)?,
+                port: line.port,
+                interface: line.interface,
+                source: line.source.as_deref().map(address).transpose()?,
+                line: u8::try_from(number).map_err(|_| PyValueError::new_err("expected at most 8 lines"))?,
+            });
+        }
+        Ok(LiveConfig {
+            lines,
+            kernel: KernelOptions {
+                mode: if self.mode == "blocking" { Mode::Blocking } else { Mode::Busy },
+                rcvbuf_bytes: Some(self.rcvbuf_bytes),
+                timestamps: self.timestamps,
+                busy_poll_us: Some(self.busy_poll_us).filter(|us| *us > 0),
+                ..KernelOptions::default()
+            },
+            core: self.core,
+            ring: RingConfig {
+                name: self.ring.name,
+                capacity: self.ring.capacity,
+                mode: self.ring.mode,
+                group: self.ring.group,
+                ..RingConfig::default()
+            },
+            setup: Setup {
+                publisher_id: self.publisher_id,
+                midnight_ns: self.midnight_ns,
+                subscription: subscription(self.symbols),
+                publish: publish(&self.records)?,
+                capacity: self.book.into(),
+            },
+        })
+    }
+}
+
+/// A feed thread: receive, sequence, book, publish.
+#[pyclass(module = "barewire._core")]
+pub struct Feed {
+    config: LiveConfig,
+    live: Option<Live>,
+}
+
+impl Feed {
+    fn live(&self) -> PyResult<&Live> {
+        self.live.as_ref().ok_or_else(|| PyRuntimeError::new_err("the feed was not started: call start() first"))
+    }
+
+    /// Asks the books, without the GIL: the feed thread answers between two batches.
+    fn with<R: Send + 'static>(
+        &mut self,
+        py: Python<'_>,
+        ask: impl FnOnce(&barewire_engine::live::Books) -> R + Send + 'static,
+    ) -> PyResult<R> {
+        self.live()?;
+        let live = self.live.as_mut();
+        py.detach(|| live.and_then(|live| live.with(ask)))
+            .ok_or_else(|| PyRuntimeError::new_err("the feed thread has died: stop() says of what"))
+    }
+}
+
+fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        StartError::Ring(error) => ring_error(py, error),
+        StartError::Open(open) => match open.os_error() {
+            Some(os) => errors::os_error(os, &message),
+            None => errors::raise(py, "FeedError", &message, &[]),
+        },
+        _ => errors::raise(py, "FeedError", &message, &[]),
+    }
+}
+
+#[pymethods]
+impl Feed {
+    #[new]
+    fn new(py: Python<'_>, config: Config) -> PyResult<Feed> {
+        Ok(Feed { config: config.live(py)?, live: None })
+    }
+
+    /// Opens the lines and the ring, and starts the thread.
+    fn start(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.live.is_some() {
+            return Err(PyRuntimeError::new_err("the feed was started already; make a new one to start again"));
+        }
+        let config = self.config.clone();
+        let live = py.detach(|| Live::start(config)).map_err(|error| start_error(py, &error))?;
+        self.live = Some(live);
+        Ok(())
+    }
+
+    /// Stops the thread; raises what it had died of, if it had. Does nothing the second time.
+    fn stop(&mut self, py: Python<'_>) -> PyResult<()> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        py.detach(|| live.stop()).map_err(|error| errors::os_error(&error, &format!("the feed thread died: {error}")))
+    }
+
+    #[getter]
+    fn running(&self) -> bool {
+        self.live.as_ref().is_some_and(Live::is_running)
+    }
+
+    #[getter]
+    fn ended(&self) -> bool {
+        self.live
+            .as_ref()
+            .is_some_and(|live| live.counters().any(|(name, value)| name == "session_ended" && value == 1))
+    }
+
+    #[getter]
+    fn ring_name(&self) -> Option<&str> {
+        self.config.ring.name.as_deref()
+    }
+
+    #[getter]
+    fn receive_report(&self) -> Vec<String> {
+        self.live.as_ref().map_or_else(Vec::new, |live| live.report().to_vec())
+    }
+
+    /// A new reader, at the oldest record that the ring still holds.
+    fn reader(&self) -> PyResult<Ring> {
+        Ok(Ring::new(self.live()?.reader()))
+    }
+
+    fn stats(&self) -> PyResult<Vec<(&'static str, u64)>> {
+        Ok(self.live()?.counters().collect())
+    }
+
+    fn directory(&mut self, py: Python<'_>) -> PyResult<Vec<(u32, String)>> {
+        self.with(py, books::directory)
+    }
+
+    fn top(&mut self, py: Python<'_>, instrument_id: u32) -> PyResult<Option<Top>> {
+        self.with(py, move |feed| books::top(feed, instrument_id))
+    }
+
+    fn depth(&mut self, py: Python<'_>, instrument_id: u32, levels: usize) -> PyResult<(Vec<u8>, Vec<u8>)> {
+        self.with(py, move |feed| books::depth(feed, instrument_id, levels))
+    }
+
+    fn orders(&mut self, py: Python<'_>, instrument_id: u32) -> PyResult<Vec<u8>> {
+        self.with(py, move |feed| books::orders(feed, instrument_id))
+    }
+}

@@ -1,0 +1,269 @@
+//! Files: replayed through the engine, or shown as text.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+use barewire_engine::inspect::{InspectConfig, Inspector as Show, Style};
+use barewire_engine::nasdaq::{Setup, WHOLE_VENUE};
+use barewire_engine::replay::{Replay as Run, ReplayConfig};
+use barewire_io::capture::{Capture, CaptureError, Compression, Format};
+use barewire_types::UnixNanos;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::block::Block;
+use crate::books::{self, Top};
+use crate::errors;
+use crate::feed::{BookOptions, check_protocol, publish, subscription};
+use crate::long_call::{self, Slice};
+
+/// Text that a call of the inspector gives, in bytes, about.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Where a file comes from.
+#[derive(FromPyObject)]
+enum Source {
+    Fd(RawFd),
+    Path(std::path::PathBuf),
+}
+
+fn capture_error(py: Python<'_>, error: &CaptureError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        CaptureError::Open { error, .. } | CaptureError::Read { error, .. } => errors::os_error(error, &message),
+        _ => errors::raise(py, "FormatError", &message, &[]),
+    }
+}
+
+fn open(py: Python<'_>, source: Source, format: Option<&str>) -> PyResult<Capture> {
+    let format = match format {
+        None => None,
+        Some("pcap") => Some(Format::Pcap),
+        Some("pcapng") => Some(Format::PcapNg),
+        Some("binaryfile") => Some(Format::BinaryFile),
+        Some(other) => {
+            let message = format!("unknown format '{other}': expected pcap, pcapng or binaryfile");
+            return Err(PyValueError::new_err(message));
+        }
+    };
+    let opened = py.detach(|| match source {
+        Source::Path(path) => Ok(match format {
+            None => Capture::open(path),
+            Some(format) => Capture::open_as(path, format),
+        }),
+        Source::Fd(fd) => {
+            // SAFETY: borrowed for this call only, to be duplicated; a number that is no open descriptor fails there.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            let file = File::from(fd.try_clone_to_owned()?);
+            Ok(match format {
+                None => Capture::from_reader(Box::new(file)),
+                Some(format) => Capture::from_reader_as(Box::new(file), format),
+            })
+        }
+    });
+    let opened = opened.map_err(|error: std::io::Error| errors::os_error(&error, &format!("cannot read: {error}")))?;
+    opened.map_err(|error| capture_error(py, &error))
+}
+
+/// Runs a file through the same engine as a live feed, in the caller's thread.
+#[pyclass(module = "barewire._core")]
+pub struct Replay {
+    run: Mutex<Run>,
+    at_end: bool,
+}
+
+/// What a mutex holds. Python asks for classes that threads may share; these are used through `&mut` alone, so no mutex is
+/// ever waited for, and what a panic left behind is still a file that can be closed.
+fn inside<T>(mutex: &mut Mutex<T>) -> &mut T {
+    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Replay {
+    fn run(&mut self) -> &mut Run {
+        inside(&mut self.run)
+    }
+}
+
+#[pymethods]
+impl Replay {
+    #[new]
+    #[pyo3(signature = (source, *, protocol, format = None, midnight_ns = None, records, symbols = None, pace = None,
+        book = None, group = None, port = None))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments on the Python side")]
+    fn new(
+        py: Python<'_>,
+        source: Source,
+        protocol: &str,
+        format: Option<&str>,
+        midnight_ns: Option<u64>,
+        records: Vec<String>,
+        symbols: Option<Vec<String>>,
+        pace: Option<f64>,
+        book: Option<BookOptions>,
+        group: Option<&str>,
+        port: Option<u16>,
+    ) -> PyResult<Replay> {
+        check_protocol(py, protocol)?;
+        if pace.is_some_and(|pace| !(pace.is_finite() && pace > 0.0)) {
+            return Err(PyValueError::new_err("pace: expected a number above 0"));
+        }
+        let group = group
+            .map(|text| text.parse::<Ipv4Addr>())
+            .transpose()
+            .map_err(|_| PyValueError::new_err("group: expected an IPv4 address"))?;
+        let capture = open(py, source, format)?;
+        let config = ReplayConfig {
+            setup: Setup {
+                publisher_id: 0,
+                midnight_ns: midnight_ns.unwrap_or(0),
+                subscription: subscription(symbols),
+                publish: publish(&records)?,
+                capacity: book.map_or(WHOLE_VENUE, Into::into),
+            },
+            pace,
+            group,
+            port,
+        };
+        let run = py.detach(|| Run::new(capture, config)).map_err(|error| capture_error(py, &error))?;
+        Ok(Replay { run: Mutex::new(run), at_end: false })
+    }
+
+    #[getter]
+    fn first_packet_time(&mut self) -> Option<u64> {
+        Some(self.run().first_packet_time()).filter(|ts| *ts != UnixNanos::ABSENT).map(|ts| ts.0)
+    }
+
+    fn set_midnight(&mut self, midnight_ns: u64) {
+        self.run().set_midnight(midnight_ns);
+    }
+
+    /// Fills the buffer with records as far as they go; 0 at the end of the file, or when `max_messages` gave none.
+    #[pyo3(signature = (buffer, max_messages = None))]
+    fn read_into(&mut self, py: Python<'_>, buffer: &Bound<'_, PyAny>, max_messages: Option<u64>) -> PyResult<usize> {
+        let mut block = Block::new(buffer)?;
+        let run = inside(&mut self.run);
+        let step = long_call::run(py, None, |until| match run.read(block.records(), max_messages, until) {
+            Ok(step) if step.records > 0 || step.at_end || max_messages.is_some() => Slice::Done(Ok(step)),
+            Ok(_) => Slice::More,
+            Err(error) => Slice::Done(Err(error)),
+        })?;
+        let Some(step) = step else { return Ok(0) };
+        let step = step.map_err(|error| capture_error(py, &error))?;
+        self.at_end = step.at_end;
+        Ok(step.records)
+    }
+
+    #[getter]
+    fn at_end(&self) -> bool {
+        self.at_end
+    }
+
+    #[getter]
+    fn messages_read(&mut self) -> u64 {
+        self.run().messages()
+    }
+
+    #[getter]
+    fn bytes_read(&mut self) -> u64 {
+        self.run().progress().read
+    }
+
+    #[getter]
+    fn bytes_total(&mut self) -> Option<u64> {
+        self.run().progress().total
+    }
+
+    /// "pcap", "pcapng" or "binaryfile", with "+gzip" or "+zstd".
+    #[getter]
+    fn format(&mut self) -> String {
+        let capture = self.run().capture();
+        match capture.compression() {
+            Compression::None => capture.format().name().to_owned(),
+            compression => format!("{}+{}", capture.format(), compression),
+        }
+    }
+
+    #[getter]
+    fn warnings(&mut self) -> Vec<String> {
+        self.run().warnings()
+    }
+
+    fn stats(&mut self) -> Vec<(&'static str, u64)> {
+        self.run().counters().iter().collect()
+    }
+
+    fn directory(&mut self) -> Vec<(u32, String)> {
+        books::directory(self.run().books())
+    }
+
+    fn top(&mut self, instrument_id: u32) -> Option<Top> {
+        books::top(self.run().books(), instrument_id)
+    }
+
+    fn depth(&mut self, instrument_id: u32, levels: usize) -> (Vec<u8>, Vec<u8>) {
+        books::depth(self.run().books(), instrument_id, levels)
+    }
+
+    fn orders(&mut self, instrument_id: u32) -> Vec<u8> {
+        books::orders(self.run().books(), instrument_id)
+    }
+
+    /// A fingerprint of all books: 32 hexadecimal digits, equal for equal books.
+    fn digest(&mut self) -> String {
+        format!("{:032x}", self.run().books().books().digest())
+    }
+}
+
+/// Messages of a file as text.
+#[pyclass(module = "barewire._core")]
+pub struct Inspector {
+    show: Mutex<Show>,
+    more: bool,
+}
+
+#[pymethods]
+impl Inspector {
+    #[new]
+    #[pyo3(signature = (source, *, protocol, format = None, json, types = None, limit = None))]
+    fn new(
+        py: Python<'_>,
+        source: Source,
+        protocol: &str,
+        format: Option<&str>,
+        json: bool,
+        types: Option<&str>,
+        limit: Option<u64>,
+    ) -> PyResult<Inspector> {
+        let config = InspectConfig {
+            protocol: check_protocol(py, protocol)?,
+            style: if json { Style::Json } else { Style::Line },
+            types: types.unwrap_or_default().as_bytes().to_vec(),
+            limit,
+        };
+        let show = Show::new(open(py, source, format)?, config);
+        Ok(Inspector { show: Mutex::new(show), more: true })
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// A chunk of whole lines.
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
+        let Inspector { show, more } = self;
+        let show = inside(show);
+        let mut out = Vec::with_capacity(CHUNK_BYTES + 1024);
+        while out.is_empty() && *more {
+            *more = py.detach(|| show.show(&mut out, CHUNK_BYTES)).map_err(|error| capture_error(py, &error))?;
+            py.check_signals()?;
+        }
+        Ok(if out.is_empty() { None } else { Some(String::from_utf8_lossy(&out).into_owned()) })
+    }
+
+    #[getter]
+    fn warnings(&mut self) -> Vec<String> {
+        inside(&mut self.show).warnings()
+    }
+}
