@@ -38,21 +38,51 @@ pub struct Field {
 pub trait FieldType {
     /// How its bytes are to be read.
     const KIND: FieldKind;
+
+    /// The value as a word: integers as they are, of text the first eight bytes.
+    fn word(self) -> u64;
 }
 
 macro_rules! field_types {
-    ($($ty:ty => $kind:ident),+ $(,)?) => { $(impl FieldType for $ty { const KIND: FieldKind = FieldKind::$kind; })+ };
+    ($($ty:ty => $kind:ident, $self:ident => $word:expr;)+) => { $(
+        impl FieldType for $ty {
+            const KIND: FieldKind = FieldKind::$kind;
+
+            #[inline(always)]
+            fn word($self) -> u64 {
+                $word
+            }
+        }
+    )+ };
 }
 field_types! {
-    U16<BE> => UintBe, U32<BE> => UintBe, U64<BE> => UintBe,
-    U16<LE> => UintLe, U32<LE> => UintLe, U64<LE> => UintLe, I64<LE> => IntLe,
-    u8 => UintBe,
+    U16<BE> => UintBe, self => self.get().into();
+    U32<BE> => UintBe, self => self.get().into();
+    U64<BE> => UintBe, self => self.get();
+    U16<LE> => UintLe, self => self.get().into();
+    U32<LE> => UintLe, self => self.get().into();
+    U64<LE> => UintLe, self => self.get();
+    I64<LE> => IntLe, self => self.get().cast_unsigned();
+    u8 => UintBe, self => self.into();
 }
 #[cfg(target_endian = "little")]
-field_types! { u16 => UintLe, u32 => UintLe, u64 => UintLe, i64 => IntLe }
+field_types! {
+    u16 => UintLe, self => self.into();
+    u32 => UintLe, self => self.into();
+    u64 => UintLe, self => self;
+    i64 => IntLe, self => self.cast_unsigned();
+}
 
 impl<const N: usize> FieldType for [u8; N] {
     const KIND: FieldKind = FieldKind::Text;
+
+    #[inline(always)]
+    fn word(self) -> u64 {
+        let mut word = [0; 8];
+        let len = N.min(8);
+        word[..len].copy_from_slice(&self[..len]);
+        u64::from_le_bytes(word)
+    }
 }
 
 /// A struct that was declared with [`layout!`](crate::layout!).
@@ -63,6 +93,10 @@ pub trait Layout {
     const LEN: usize;
     /// Every field in order, without holes.
     const FIELDS: &'static [Field];
+
+    /// The sum of every field's [`word`](FieldType::word), which reads each of them once: for measuring what reading
+    /// costs.
+    fn sum(&self) -> u64;
 }
 
 /// Declares a byte layout once.
@@ -90,6 +124,7 @@ pub trait Layout {
 /// assert_eq!(Example::FIELDS[1].unit, "1e-4 USD");
 /// assert_eq!(Example::FIELDS[1].doc, "Limit price.");
 /// assert_eq!(Example::FIELDS[2].kind, FieldKind::Bytes);
+/// assert_eq!(Example { stock_locate: 1.into(), price: 2.into(), reserved: [4, 0] }.sum(), 7);
 /// ```
 #[macro_export]
 macro_rules! layout {
@@ -119,6 +154,11 @@ macro_rules! layout {
                 unit: ::core::concat!("" $(, $unit)?),
                 doc: ::core::concat!($($doc),*).trim_ascii(),
             } ),+ ];
+
+            #[inline(always)]
+            fn sum(&self) -> u64 {
+                0u64 $( .wrapping_add($crate::FieldType::word(self.$field)) )+
+            }
         }
     )+ };
     (@kind $ty:ty) => { <$ty as $crate::FieldType>::KIND };

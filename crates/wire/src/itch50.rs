@@ -162,6 +162,14 @@ macro_rules! message_enum {
                 }
             }
 
+            /// The sum of all fields: see [`Layout::sum`].
+            #[inline(always)]
+            pub fn sum(&self) -> u64 {
+                match self {
+                    $( Message::$name(message) => Layout::sum(*message), )+
+                }
+            }
+
             /// The row of the message's type.
             #[inline]
             pub fn spec(&self) -> &'static MessageSpec {

@@ -31,6 +31,11 @@ impl U48 {
 
 impl FieldType for U48 {
     const KIND: FieldKind = FieldKind::UintBe;
+
+    #[inline(always)]
+    fn word(self) -> u64 {
+        self.get()
+    }
 }
 
 impl From<U48> for u64 {
