@@ -120,7 +120,7 @@ fuzz: $(FUZZ_TOOLS)/bin/cargo-fuzz ## run every fuzz target for FUZZ_SECONDS (20
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) CARGO_FUZZ=$(CURDIR)/$< bash .ci/fuzz
 
 $(FUZZ_TOOLS)/bin/cargo-fuzz: | check-tools
-	cargo install -q --locked --version 0.13.1 --root $(FUZZ_TOOLS) cargo-fuzz
+	cargo install -q --locked --version 0.13.2 --root $(FUZZ_TOOLS) cargo-fuzz
 
 # --- housekeeping --------------------------------------------------------------------------------
 
