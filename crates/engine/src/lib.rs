@@ -9,6 +9,7 @@
 //!
 //! What it does *not* do: know Python, read configuration files, print.
 
+pub mod bench;
 pub mod counters;
 pub mod inspect;
 pub mod live;

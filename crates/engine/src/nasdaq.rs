@@ -128,6 +128,13 @@ impl<P: Prefetch> Nasdaq<P> {
         &self.instruments
     }
 
+    /// Empties every book and forgets every name.
+    pub fn empty(&mut self) {
+        self.books.clear_all();
+        self.known.fill(Known::Unnamed);
+        self.instruments.clear();
+    }
+
     /// Sets the trading day, before the first message.
     pub fn set_midnight(&mut self, midnight_ns: u64) {
         self.midnight_ns = midnight_ns;
@@ -402,9 +409,7 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
     }
 
     fn restart<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
-        self.books.clear_all();
-        self.known.fill(Known::Unnamed);
-        self.instruments.clear();
+        self.empty();
         let at = At { context, instrument: 0, ts_event: 0 };
         out.push(self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
         self.status(&at, StatusCode::SessionStart, 0, [0; 4], 0, out);

@@ -1,0 +1,291 @@
+//! The pipeline as a whole: what comes out of the sink tells the books' story, and every packet and message is counted once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use barewire_book::Capacity;
+use barewire_engine::counters::Counter;
+use barewire_engine::nasdaq::{Nasdaq, Setup};
+use barewire_engine::pipeline::{Input, Pipeline};
+use barewire_engine::sink::Memory;
+use barewire_engine::venue::{Publish, Subscription};
+use barewire_sim::{Exchange, ExchangeConfig, MAX_MESSAGE_LEN, MessageBuffer};
+use barewire_types::{Bbo, Flags, Gap, Mbo, NoPrefetch, Record, RecordKind, Seq, TsSource, UNDEF_PRICE, UnixNanos};
+use barewire_wire::moldudp64::{self, Builder, Session};
+use proptest::prelude::*;
+
+type Feed = Pipeline<Nasdaq<NoPrefetch>, Memory>;
+
+const SESSION: Session = Session(*b"TEST000001");
+
+fn feed(subscription: Subscription) -> Feed {
+    let setup = Setup {
+        publisher_id: 3,
+        midnight_ns: 1_000_000_000_000_000_000,
+        subscription,
+        publish: Publish { mbo: true, bbo: true },
+        capacity: Capacity { instruments: 1 << 16, orders: 4096, levels: 4096 },
+    };
+    Pipeline::new(Nasdaq::new(setup, NoPrefetch).expect("memory"), Memory::default(), 3)
+}
+
+fn packet(sequence: u64, messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = vec![0; 65_000];
+    let mut builder = Builder::new(&mut bytes, SESSION, Seq(sequence));
+    for message in messages {
+        builder.push(message.len()).expect("room").copy_from_slice(message);
+    }
+    let len = builder.finish();
+    bytes.truncate(len);
+    bytes
+}
+
+fn hand(feed: &mut Feed, line: u8, payload: &[u8]) {
+    feed.packet(&Input { line, payload, ts_recv: UnixNanos(77), ts_source: TsSource::Kernel });
+}
+
+/// Messages of a simulated day.
+fn day(seed: u64, count: usize) -> Vec<Vec<u8>> {
+    let config = ExchangeConfig { seed, instruments: 20, live_orders: 400, ..ExchangeConfig::default() };
+    let mut exchange = Exchange::new(config).expect("a right configuration");
+    let mut buffer: MessageBuffer = [0; MAX_MESSAGE_LEN];
+    std::iter::from_fn(|| exchange.next(&mut buffer).map(<[u8]>::to_vec)).take(count).collect()
+}
+
+/// Books as a reader of the records would build them: order id to (instrument, side, price, size).
+#[derive(Default)]
+struct Rebuilt {
+    orders: HashMap<u64, (u32, u8, i64, u32)>,
+    quotes: HashMap<u32, (i64, u32, i64, u32)>,
+}
+
+impl Rebuilt {
+    fn take(&mut self, record: &Record) {
+        match record.kind() {
+            Some(RecordKind::Mbo) => self.order(&Mbo::from(*record)),
+            Some(RecordKind::Bbo) => {
+                let bbo = Bbo::from(*record);
+                let quote = (bbo.bid_price, bbo.bid_size, bbo.ask_price, bbo.ask_size);
+                assert_ne!(self.quotes.insert(bbo.instrument_id, quote), Some(quote), "a bbo that changes nothing");
+                assert_eq!(self.best(bbo.instrument_id), quote, "a bbo that is not its book's");
+            }
+            _ => {}
+        }
+    }
+
+    fn order(&mut self, mbo: &Mbo) {
+        match mbo.action {
+            b'A' => {
+                let order = (mbo.instrument_id, mbo.side, mbo.price, mbo.size);
+                assert_eq!(self.orders.insert(mbo.order_id, order), None, "added twice");
+            }
+            b'C' => {
+                let order = self.orders.get_mut(&mbo.order_id).expect("a cancel of an order that is not there");
+                assert_eq!((order.0, order.1, order.2), (mbo.instrument_id, mbo.side, mbo.price));
+                order.3 = order.3.checked_sub(mbo.size).expect("cancelled more than there was");
+                if order.3 == 0 {
+                    self.orders.remove(&mbo.order_id);
+                }
+            }
+            // Trades and fills leave the book alone.
+            b'T' | b'F' => {}
+            b'R' => {
+                self.orders.clear();
+                self.quotes.clear();
+            }
+            other => panic!("action {other}"),
+        }
+    }
+
+    fn best(&self, instrument: u32) -> (i64, u32, i64, u32) {
+        let mut levels: [BTreeMap<i64, u32>; 2] = Default::default();
+        for (_, side, price, size) in self.orders.values().filter(|order| order.0 == instrument) {
+            *levels[usize::from(*side == b'A')].entry(*price).or_default() += size;
+        }
+        let (bid, bid_size) = levels[0].last_key_value().map_or((UNDEF_PRICE, 0), |(p, s)| (*p, *s));
+        let (ask, ask_size) = levels[1].first_key_value().map_or((UNDEF_PRICE, 0), |(p, s)| (*p, *s));
+        (bid, bid_size, ask, ask_size)
+    }
+}
+
+/// Everything that must hold of a feed at any time.
+fn check(feed: &mut Feed, rebuilt: &Rebuilt) {
+    feed.counters().check().expect("counters sum up");
+    let books = feed.venue().books();
+    assert_eq!(books.len(), rebuilt.orders.len());
+    for (id, (instrument, _, price, size)) in &rebuilt.orders {
+        let (at, order) = books.order(*id).expect("an order that the records know");
+        assert_eq!((at, order.price.0, order.size), (*instrument, *price, *size));
+    }
+}
+
+#[test]
+fn records_rebuild_the_books_of_a_whole_day() {
+    let mut feed = feed(Subscription::All);
+    let mut rebuilt = Rebuilt::default();
+    let messages = day(1, 60_000);
+    for (index, chunk) in messages.chunks(37).enumerate() {
+        hand(&mut feed, 0, &packet(1 + 37 * index as u64, chunk));
+        let records = std::mem::take(&mut feed.sink_mut().records);
+        for (place, record) in records.iter().enumerate() {
+            let last = Flags(Gap::from(*record).flags).contains(Flags::LAST);
+            assert_eq!(last, place + 1 == records.len(), "the last record of a packet, and no other, says so");
+            rebuilt.take(record);
+        }
+        if index.is_multiple_of(50) {
+            check(&mut feed, &rebuilt);
+        }
+    }
+    check(&mut feed, &rebuilt);
+    assert_eq!(feed.counters().get(Counter::Messages), messages.len() as u64);
+    for trouble in [Counter::BookUnknownOrder, Counter::MessagesUnknownType, Counter::Gaps, Counter::MessagesBadLength] {
+        assert_eq!(feed.counters().get(trouble), 0, "{trouble:?}");
+    }
+}
+
+#[test]
+fn the_second_line_changes_nothing() {
+    let messages = day(2, 5_000);
+    let (mut one, mut two) = (feed(Subscription::All), feed(Subscription::All));
+    let (mut a, mut b) = (1, 1);
+    for chunk in messages.chunks(40) {
+        hand(&mut one, 0, &packet(a, chunk));
+        hand(&mut two, 0, &packet(a, chunk));
+        a += chunk.len() as u64;
+        // The other line cuts otherwise, and lags.
+        while b + 13 < a {
+            let from = b as usize - 1;
+            hand(&mut two, 1, &packet(b, &messages[from..from + 13]));
+            b += 13;
+        }
+    }
+    assert!(one.sink_mut().records == two.sink_mut().records);
+    assert_eq!(one.venue().books().digest(), two.venue().books().digest());
+    two.counters().check().expect("counters sum up");
+    assert_eq!(two.counters().get(Counter::LineBFirstCopies), 0);
+    assert_eq!(two.counters().get(Counter::MessagesDuplicate), b - 1);
+}
+
+#[test]
+fn a_gap_is_told_and_the_books_flagged_until_the_venue_begins_anew() {
+    let messages = day(3, 2_000);
+    let mut feed = feed(Subscription::All);
+    hand(&mut feed, 0, &packet(1, &messages[..1000]));
+    feed.sink_mut().records.clear();
+    hand(&mut feed, 0, &packet(1201, &messages[1200..1400]));
+    let records = std::mem::take(&mut feed.sink_mut().records);
+    let gap = Gap::from(records[0]);
+    assert_eq!((records[0].kind(), gap.sequence, gap.count, gap.reason), (Some(RecordKind::Gap), 1001, 200, 1));
+    assert!(records.iter().all(|r| Flags(Gap::from(*r).flags).contains(Flags::MAYBE_STALE)));
+
+    let restarted = {
+        let mut bytes = packet(1, &messages[..1000]);
+        bytes[..10].copy_from_slice(b"TEST000002");
+        bytes
+    };
+    hand(&mut feed, 0, &restarted);
+    let mut rebuilt = Rebuilt::default();
+    let records = std::mem::take(&mut feed.sink_mut().records);
+    assert_eq!(Mbo::from(records[0]).action, b'R');
+    assert!(!records.iter().any(|r| Flags(Gap::from(*r).flags).contains(Flags::MAYBE_STALE)));
+    records.iter().for_each(|record| rebuilt.take(record));
+    check(&mut feed, &rebuilt);
+    assert_eq!(feed.counters().get(Counter::SessionRestarts), 1);
+}
+
+#[test]
+fn a_subscription_keeps_only_its_symbols() {
+    let messages = day(4, 20_000);
+    let wanted = Subscription::Symbols([b"AAPL".to_vec(), b"NOSUCH".to_vec()].into());
+    let (mut all, mut some) = (feed(Subscription::All), feed(wanted));
+    for (index, chunk) in messages.chunks(40).enumerate() {
+        hand(&mut all, 0, &packet(1 + 40 * index as u64, chunk));
+        hand(&mut some, 0, &packet(1 + 40 * index as u64, chunk));
+    }
+    assert_eq!(some.venue().instruments().len(), 1);
+    let id = some.venue().instruments()[0].id;
+    let of = |feed: &mut Feed| -> Vec<Record> {
+        // The last of a packet is another one where other instruments are left out.
+        let same = |r: &Record| Record::from(Gap { flags: 0, ..Gap::from(*r) });
+        feed.sink_mut().records.iter().filter(|r| Gap::from(**r).instrument_id == id).map(same).collect()
+    };
+    let (all_of, some_of) = (of(&mut all), of(&mut some));
+    assert!(all_of == some_of && !some_of.is_empty());
+    assert_eq!(all.venue().books().top(id), some.venue().books().top(id));
+    some.counters().check().expect("counters sum up");
+    assert_eq!(some.counters().get(Counter::BookUnknownOrder), 0);
+}
+
+#[test]
+fn heartbeats_and_the_end_are_told_once() {
+    let mut feed = feed(Subscription::All);
+    hand(&mut feed, 0, &packet(1, &day(5, 10)));
+    feed.sink_mut().records.clear();
+    hand(&mut feed, 0, &moldudp64::heartbeat(SESSION, Seq(11)));
+    for _ in 0..3 {
+        hand(&mut feed, 0, &moldudp64::end_of_session(SESSION, Seq(11)));
+    }
+    assert_eq!(feed.sink_mut().records.len(), 1);
+    assert_eq!(feed.counters().get(Counter::PacketsHeartbeat), 1);
+    assert_eq!(feed.counters().get(Counter::PacketsEndOfSession), 3);
+    assert_eq!(feed.counters().get(Counter::SessionEnded), 1);
+    feed.counters().check().expect("counters sum up");
+}
+
+/// A message that may be anything: right, wrong, cut, of a type that there is not; ids from so few that they collide.
+fn any_message() -> impl Strategy<Value = Vec<u8>> {
+    let body = (prop::sample::select(b"AFECXDUPQBSRHhIZ".to_vec()), prop::collection::vec(any::<u8>(), 60), 0u8..6, 0u8..6);
+    (body, 0u8..20).prop_map(|((kind, mut bytes, id, new), cut)| {
+        let len = barewire_wire::itch50::spec(kind).map_or(30, |spec| spec.len);
+        bytes[0] = kind;
+        bytes[1..3].copy_from_slice(&[0, 1 + id % 3]);
+        bytes[11..19].copy_from_slice(&u64::from(id).to_be_bytes());
+        match kind {
+            b'A' | b'F' => {
+                bytes[19] = if new % 5 == 0 { b'?' } else { [b'B', b'S'][usize::from(new % 2)] };
+                bytes[20..24].copy_from_slice(&u32::from(new * 10).to_be_bytes());
+                bytes[24..32].copy_from_slice(b"SAME    ");
+                bytes[32..36].copy_from_slice(&(1000 + u32::from(new)).to_be_bytes());
+            }
+            b'U' => {
+                bytes[19..27].copy_from_slice(&u64::from(new).to_be_bytes());
+                bytes[27..31].copy_from_slice(&u32::from(id * 7).to_be_bytes());
+                bytes[31..35].copy_from_slice(&(1000 + u32::from(id)).to_be_bytes());
+            }
+            b'E' | b'C' | b'X' => bytes[19..23].copy_from_slice(&u32::from(new * 5).to_be_bytes()),
+            _ => {}
+        }
+        bytes.truncate(if cut == 0 { len.saturating_sub(usize::from(id) + 1) } else { len });
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Hostile messages in hostile packets: nothing panics, everything is counted once, and the records still tell exactly
+    /// what is in the books.
+    #[test]
+    fn whatever_comes_is_counted_once_and_told_truly(
+        packets in prop::collection::vec(
+            (0u8..3, 1u64..40, prop::collection::vec(any_message(), 0..12), 0u16..40, any::<u16>()), 1..40)
+    ) {
+        let mut feed = feed(Subscription::All);
+        let mut rebuilt = Rebuilt::default();
+        for (line, sequence, messages, spoil, at) in packets {
+            let mut bytes = packet(sequence, &messages);
+            match spoil {
+                0 => bytes.truncate(usize::from(at) % (bytes.len() + 1)),
+                1 => {
+                    let at = usize::from(at) % bytes.len();
+                    bytes[at] ^= 0x55;
+                }
+                _ => {}
+            }
+            hand(&mut feed, line, &bytes);
+            for record in std::mem::take(&mut feed.sink_mut().records) {
+                rebuilt.take(&record);
+            }
+        }
+        check(&mut feed, &rebuilt);
+    }
+}
