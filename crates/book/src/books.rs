@@ -109,6 +109,7 @@ impl<P: Prefetch> Books<P> {
         let Some((place, slot)) = self.find(id) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
+        let slot = *slot;
         if size > slot.size {
             self.counters.over_reduced = self.counters.over_reduced.saturating_add(1);
         }
@@ -134,6 +135,7 @@ impl<P: Prefetch> Books<P> {
         let Some((place, slot)) = self.find(id) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
+        let slot = *slot;
         let top_changed = self.lessen(place, &slot, slot.size);
         Ok(Change {
             instrument: slot.owner >> 1,
@@ -159,6 +161,7 @@ impl<P: Prefetch> Books<P> {
         let Some((place, slot)) = self.find(old) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
+        let slot = *slot;
         let before = self.best(slot.owner);
         self.lessen(place, &slot, slot.size);
         let refused = self.place(new, slot.owner, price, size).err();
@@ -264,7 +267,7 @@ impl<P: Prefetch> Books<P> {
 
     /// The live order with this id. One that was swept away is not live, though it is still in the table.
     #[inline(always)]
-    pub(crate) fn find(&self, id: u64) -> Option<(Place, Slot)> {
+    pub(crate) fn find(&self, id: u64) -> Option<(Place, &Slot)> {
         let (place, slot) = self.orders.find(id)?;
         let head = head(&self.heads, slot.owner >> 1)?;
         (slot.arrival >= head.cleared).then_some((place, slot))
@@ -322,12 +325,8 @@ impl<P: Prefetch> Books<P> {
         let bit = (slot.owner & 1) as usize;
         let key = key_of(Price(slot.price), slot.owner);
         let top_changed = self.levels.take(&mut head.sides[bit], &mut head.tops[bit], key, size, whole);
-        if whole {
-            head.orders -= 1;
-            self.orders.take(place, slot.id);
-        } else {
-            self.orders.set_size(place, slot.size - size);
-        }
+        head.orders -= u32::from(whole);
+        self.orders.set_size(place, slot.size - size);
         top_changed
     }
 
@@ -338,7 +337,7 @@ impl<P: Prefetch> Books<P> {
         if self.find(id).is_some() {
             return Err(self.counters.refuse(BookError::DuplicateOrder));
         }
-        self.orders.take(place, id);
+        self.orders.set_size(place, 0);
         self.swept -= 1;
         self.orders.vacancy(id).map_err(|_| self.counters.refuse(BookError::OutOfCapacity))
     }
@@ -368,10 +367,22 @@ pub(crate) fn head_mut(heads: &mut Lines<u64>, instrument: u32) -> Option<&mut H
     Some(transmute_mut!(line))
 }
 
-/// The price such that a better one is greater. No two prices have the same key, as a complement loses nothing.
+/// A price such that a better one is greater, and none is 0 but the lowest bid.
 #[inline(always)]
-pub(crate) fn key_of(price: Price, owner: u32) -> i64 {
-    price.0 ^ -i64::from(owner & 1)
+pub(crate) fn key_of(price: Price, owner: u32) -> u64 {
+    price.0 as u64 ^ key_mask(owner)
+}
+
+/// The price that has this key.
+#[inline(always)]
+pub(crate) fn price_of(key: u64, owner: u32) -> Price {
+    Price((key ^ key_mask(owner)) as i64)
+}
+
+/// Flips the sign bit of a bid, and all others of an ask.
+#[inline(always)]
+fn key_mask(owner: u32) -> u64 {
+    1 << 63 ^ u64::from(owner & 1).wrapping_neg()
 }
 
 /// The side that an owner's last bit stands for.

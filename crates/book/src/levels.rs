@@ -13,8 +13,12 @@ const ORDER_BITS: u32 = 20;
 pub(crate) const MAX_LEVEL_ORDERS: u32 = (1 << ORDER_BITS) - 1;
 /// The largest sum of sizes in a level.
 pub(crate) const MAX_LEVEL_SIZE: u64 = u64::MAX >> ORDER_BITS;
-/// Block sizes: class `c`, from 1, has `2 << c` levels.
-const CLASSES: usize = 15;
+/// Levels that are looked at together, and the smallest block.
+const WINDOW: usize = 8;
+/// Lines at the beginning of the pool that are never handed out: what a side without a block looks at.
+const NOBODYS: usize = 2;
+/// Block sizes: class `c`, from 1, has `4 << c` levels.
+const CLASSES: usize = 14;
 /// The most levels on one side of a book: what the head's length can say.
 pub(crate) const MAX_SIDE_LEVELS: usize = u16::MAX as usize;
 
@@ -22,8 +26,8 @@ pub(crate) const MAX_SIDE_LEVELS: usize = u16::MAX as usize;
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct Cell {
-    /// The price such that a better one is greater: itself for a bid, its complement for an ask.
-    pub(crate) key: i64,
+    /// The price such that a better one is greater, see [`crate::books::key_of`].
+    pub(crate) key: u64,
     /// The sum of the sizes, shifted up, and the number of orders: both change in one addition. 0: no level.
     pub(crate) sum: u64,
 }
@@ -62,7 +66,7 @@ pub(crate) struct SideRef {
 impl SideRef {
     #[inline(always)]
     fn capacity(self) -> usize {
-        if self.class == 0 { 0 } else { 2 << (self.class & 31) }
+        if self.class == 0 { 0 } else { 4 << (self.class & 31) }
     }
 }
 
@@ -85,10 +89,10 @@ pub(crate) struct Levels {
 impl Levels {
     /// A pool of so many cache lines, four levels each; `None` where there is no memory for it.
     pub(crate) fn new(lines: usize) -> Option<Levels> {
-        if lines >= u32::MAX as usize {
+        if lines < NOBODYS || lines >= u32::MAX as usize {
             return None;
         }
-        Some(Levels { lines: Lines::zeroed(lines)?, fresh: 0, free: [0; CLASSES + 1] })
+        Some(Levels { lines: Lines::zeroed(lines)?, fresh: NOBODYS, free: [0; CLASSES + 1] })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -120,62 +124,63 @@ impl Levels {
     /// Adds an order to a level, which is made if it is not there. `top` follows the best level.
     /// Says whether the best level changed. A refusal changes nothing.
     #[inline(always)]
-    pub(crate) fn add(&mut self, side: &mut SideRef, top: &mut Cell, key: i64, size: u32) -> Result<bool, Refused> {
+    pub(crate) fn add(&mut self, side: &mut SideRef, top: &mut Cell, key: u64, size: u32) -> Result<bool, Refused> {
         let len = usize::from(side.len);
-        let cells = self.lines.run_mut(side.line as usize, len).unwrap_or_default();
-        let at = position(cells, key);
-        if let Some(cell) = cells.get_mut(at).filter(|cell| cell.key == key) {
-            if cell.orders() == MAX_LEVEL_ORDERS || cell.size() + u64::from(size) > MAX_LEVEL_SIZE {
+        let cells = self.lines.run_mut(side.line as usize, len.max(WINDOW)).ok_or(Refused::NoRoom)?;
+        let above = above(cells, len, key);
+        if let Some(cell) = cells.get_mut(len.wrapping_sub(above + 1)).filter(|cell| cell.key == key) {
+            let sum = cell.sum;
+            if (sum as u32 & MAX_LEVEL_ORDERS == MAX_LEVEL_ORDERS)
+                | ((sum >> ORDER_BITS) + u64::from(size) > MAX_LEVEL_SIZE)
+            {
                 return Err(Refused::AtLimit);
             }
-            cell.sum += one_order(size);
-            if at + 1 == len {
-                *top = *cell;
-                return Ok(true);
+            cell.sum = sum + one_order(size);
+        } else {
+            let at = len - above;
+            if len >= side.capacity() {
+                self.enlarge(side)?;
+            } else if len == MAX_SIDE_LEVELS {
+                return Err(Refused::AtLimit);
             }
-            return Ok(false);
+            let cells = self.lines.run_mut(side.line as usize, len + 1).ok_or(Refused::NoRoom)?;
+            cells.copy_within(at..len, at + 1);
+            cells[at] = Cell { key, sum: one_order(size) };
+            side.len += 1;
         }
-        if len == side.capacity() {
-            self.enlarge(side)?;
-        } else if len == MAX_SIDE_LEVELS {
-            return Err(Refused::AtLimit);
-        }
-        let cells = self.lines.run_mut(side.line as usize, len + 1).ok_or(Refused::NoRoom)?;
-        let cell = Cell { key, sum: one_order(size) };
-        let mut from = len;
-        while from > at {
-            cells[from] = cells[from - 1];
-            from -= 1;
-        }
-        cells[at] = cell;
-        side.len += 1;
-        if at == len {
-            *top = cell;
-        }
-        Ok(at == len)
+        self.follow(*side, top);
+        Ok(above == 0)
     }
 
     /// Takes `size` from a level, and with `whole` an order too. `top` follows the best level.
     /// Says whether the best level changed.
     #[inline(always)]
-    pub(crate) fn take(&mut self, side: &mut SideRef, top: &mut Cell, key: i64, size: u32, whole: bool) -> bool {
+    pub(crate) fn take(&mut self, side: &mut SideRef, top: &mut Cell, key: u64, size: u32, whole: bool) -> bool {
         let len = usize::from(side.len);
-        let cells = self.lines.run_mut(side.line as usize, len).unwrap_or_default();
-        let at = position(cells, key);
-        let Some(cell) = cells.get_mut(at).filter(|cell| cell.key == key) else {
-            debug_assert!(false, "an order without a level");
-            return false;
-        };
+        let Some(cells) = self.lines.run_mut(side.line as usize, len.max(WINDOW)) else { return false };
+        let above = above(cells, len, key);
+        let at = len.wrapping_sub(above + 1);
+        let Some(cell) = cells.get_mut(at) else { return false };
+        debug_assert_eq!(cell.key, key, "an order without a level");
         cell.sum -= (u64::from(size) << ORDER_BITS) + u64::from(whole);
         if cell.sum == 0 {
-            cells.copy_within(at + 1.., at);
+            cells.copy_within(at + 1..len, at);
+            if let Some(last) = cells.get_mut(len - 1) {
+                *last = Cell::default();
+            }
             side.len -= 1;
         }
-        let was_top = at + 1 == len;
-        if was_top {
-            *top = cells.get(usize::from(side.len).wrapping_sub(1)).copied().unwrap_or_default();
+        self.follow(*side, top);
+        above == 0
+    }
+
+    /// Lets a top follow its side's best level.
+    #[inline(always)]
+    fn follow(&self, side: SideRef, top: &mut Cell) {
+        // In an empty side the first cell is no level.
+        if let Some([best]) = self.lines.run_at(side.line as usize, usize::from(side.len).max(1) - 1) {
+            *top = *best;
         }
-        was_top
     }
 
     /// Moves a full side into a block of twice the size.
@@ -186,7 +191,11 @@ impl Levels {
         let class = side.class + 1;
         let line = self.allocate(usize::from(class)).ok_or(Refused::NoRoom)?;
         let (from, to) = (side.line as usize * Lines::<Cell>::PER_LINE, line as usize * Lines::<Cell>::PER_LINE);
-        self.lines.all_mut().copy_within(from..from + len, to);
+        let cells = self.lines.all_mut();
+        cells.copy_within(from..from + len, to);
+        if let Some(rest) = cells.get_mut(to + len..to + (4 << class)) {
+            rest.fill(Cell::default());
+        }
         self.free(*side);
         *side = SideRef { line, len: side.len, class, unused: 0 };
         Ok(())
@@ -225,14 +234,16 @@ impl Levels {
 
     fn push(&mut self, class: usize, line: u32) {
         if let (Some(head), Some([first])) = (self.free.get_mut(class), self.lines.run_mut(line as usize, 1)) {
-            first.key = i64::from(*head);
+            first.key = u64::from(*head);
             *head = line + 1;
         }
     }
 
     /// Forgets every block.
     pub(crate) fn clear(&mut self) {
-        self.fresh = 0;
+        // Blocks are handed out zeroed.
+        self.lines.all_mut().fill(Cell::default());
+        self.fresh = NOBODYS;
         self.free = [0; CLASSES + 1];
     }
 
@@ -248,15 +259,25 @@ impl Levels {
 
 /// Lines in a block of this class.
 const fn lines_of(class: usize) -> usize {
-    (2 << class) / Lines::<Cell>::PER_LINE
+    (4 << class) / Lines::<Cell>::PER_LINE
 }
 
-/// Where a level with this key is, or would have to be put, among cells that are sorted by key.
+/// How many of a side's levels are better than this key. `cells` are the side's and, up to a window, those behind it,
+/// which are zeroed and no levels.
 #[inline(always)]
-fn position(cells: &[Cell], key: i64) -> usize {
-    let mut at = cells.len();
-    while at > 0 && cells[at - 1].key >= key {
-        at -= 1;
+fn above(cells: &[Cell], len: usize, key: u64) -> usize {
+    // How deep in the book cannot be foreseen, so the window is counted through without a branch.
+    let from = len.max(WINDOW) - WINDOW;
+    let Some(window) = cells.get(from..).and_then(|cells| cells.first_chunk::<WINDOW>()) else { return 0 };
+    let above: usize = window.iter().map(|cell| usize::from(cell.key > key)).sum();
+    if above < WINDOW || from == 0 {
+        return above;
     }
-    at
+    above_deep(cells, from, key)
+}
+
+/// The same for a key that is below the window.
+#[inline(never)]
+fn above_deep(cells: &[Cell], from: usize, key: u64) -> usize {
+    WINDOW + from - cells.get(..from).unwrap_or_default().partition_point(|cell| cell.key <= key)
 }

@@ -41,11 +41,24 @@ struct Bucket {
     slots: [Slot; BUCKET_ORDERS],
 }
 
+impl Bucket {
+    /// In which slot the order with this id is, and whether it is here at all. Which of the two cannot be foreseen, so
+    /// it is computed without a branch.
+    #[inline(always)]
+    fn find(&self, id: u64) -> (usize, bool) {
+        let [first, second] = &self.slots;
+        let in_first = (first.id == id) & (first.size != 0);
+        let in_second = (second.id == id) & (second.size != 0);
+        (usize::from(in_second), in_first | in_second)
+    }
+}
+
 /// Where an order is, or could be put. Good until the table changes.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     bucket: usize,
     slot: usize,
+    home: usize,
 }
 
 /// Why an order cannot be put anywhere.
@@ -121,20 +134,33 @@ impl Orders {
 
     /// The order with this id.
     #[inline(always)]
-    pub(crate) fn find(&self, id: u64) -> Option<(Place, Slot)> {
-        let mut at = self.home(id);
-        for _ in 0..MAX_PROBES {
+    pub(crate) fn find(&self, id: u64) -> Option<(Place, &Slot)> {
+        let home = self.home(id);
+        let bucket = self.bucket(home)?;
+        let (slot, found) = bucket.find(id);
+        if found {
+            return Some((Place { bucket: home, slot, home }, &bucket.slots[slot]));
+        }
+        if bucket.slots[0].passed == 0 {
+            return None;
+        }
+        self.find_away(home, id)
+    }
+
+    /// The order with this id, which is not at home.
+    #[inline(never)]
+    fn find_away(&self, home: usize, id: u64) -> Option<(Place, &Slot)> {
+        let mut at = home;
+        for _ in 1..MAX_PROBES {
+            at = self.after(at);
             let bucket = self.bucket(at)?;
-            // Which of the two cannot be foreseen, so it is computed and not branched on.
-            let slot = usize::from(bucket.slots[1].id == id && bucket.slots[1].size != 0);
-            let found = &bucket.slots[slot];
-            if found.id == id && found.size != 0 {
-                return Some((Place { bucket: at, slot }, *found));
+            let (slot, found) = bucket.find(id);
+            if found {
+                return Some((Place { bucket: at, slot, home }, &bucket.slots[slot]));
             }
             if bucket.slots[0].passed == 0 {
                 return None;
             }
-            at = self.after(at);
         }
         None
     }
@@ -143,78 +169,84 @@ impl Orders {
     #[inline(always)]
     pub(crate) fn find_at_home(&self, id: u64) -> Option<&Slot> {
         let bucket = self.bucket(self.home(id))?;
-        let slot = usize::from(bucket.slots[1].id == id);
-        bucket.slots.get(slot).filter(|found| found.id == id && found.size != 0)
+        let (slot, found) = bucket.find(id);
+        if found { Some(&bucket.slots[slot]) } else { None }
     }
 
     /// Where an order with this id can be put.
     #[inline(always)]
     pub(crate) fn vacancy(&self, id: u64) -> Result<Place, NoPlace> {
-        let mut at = self.home(id);
+        let home = self.home(id);
+        let bucket = self.bucket(home).ok_or(NoPlace::Full)?;
+        let [first, second] = &bucket.slots;
+        let (_, taken) = bucket.find(id);
+        let full = (first.size != 0) & (second.size != 0);
+        if !(taken | full | (first.passed != 0) | (self.len >= self.limit)) {
+            return Ok(Place { bucket: home, slot: usize::from(first.size != 0), home });
+        }
+        self.vacancy_away(home, id)
+    }
+
+    /// Where an order with this id can be put, which may be away from home.
+    #[inline(never)]
+    fn vacancy_away(&self, home: usize, id: u64) -> Result<Place, NoPlace> {
+        let mut at = home;
         let mut vacancy = None;
         for _ in 0..MAX_PROBES {
-            let Some(bucket) = self.bucket(at) else { break };
-            let [first, second] = &bucket.slots;
-            if first.id == id && first.size != 0 {
-                return Err(NoPlace::Taken(Place { bucket: at, slot: 0 }));
+            let bucket = self.bucket(at).ok_or(NoPlace::Full)?;
+            let (slot, found) = bucket.find(id);
+            if found {
+                return Err(NoPlace::Taken(Place { bucket: at, slot, home }));
             }
-            if second.id == id && second.size != 0 {
-                return Err(NoPlace::Taken(Place { bucket: at, slot: 1 }));
+            let slot = usize::from(bucket.slots[0].size != 0);
+            if vacancy.is_none() && bucket.slots[slot].size == 0 {
+                vacancy = Some(Place { bucket: at, slot, home });
             }
-            if vacancy.is_none() {
-                let slot = usize::from(first.size != 0);
-                if bucket.slots[slot].size == 0 {
-                    vacancy = Some(Place { bucket: at, slot });
-                }
-            }
-            if first.passed == 0 && vacancy.is_some() {
+            if bucket.slots[0].passed == 0 && vacancy.is_some() {
                 break;
             }
             at = self.after(at);
         }
-        match vacancy {
-            Some(place) if self.len < self.limit => Ok(place),
-            _ => Err(NoPlace::Full),
-        }
+        vacancy.filter(|_| self.len < self.limit).ok_or(NoPlace::Full)
     }
 
     /// Puts an order where [`Orders::vacancy`] said.
     #[inline(always)]
     pub(crate) fn put(&mut self, place: Place, id: u64, price: i64, size: u32, owner: u32, arrival: u32) {
-        self.walk(id, place, u32::wrapping_add);
+        if place.bucket != place.home {
+            self.walk(place, 1);
+        }
         if let Some(bucket) = self.bucket_mut(place.bucket) {
             let slot = &mut bucket.slots[place.slot & 1];
-            *slot = Slot { id, price, size, owner, arrival, passed: slot.passed };
+            slot.id = id;
+            slot.price = price;
+            slot.size = size;
+            slot.owner = owner;
+            slot.arrival = arrival;
             self.len += 1;
         }
     }
 
-    /// Sets what is left of an order.
+    /// Sets what is left of an order: 0 takes it out.
     #[inline(always)]
     pub(crate) fn set_size(&mut self, place: Place, size: u32) {
         if let Some(bucket) = self.bucket_mut(place.bucket) {
             bucket.slots[place.slot & 1].size = size;
         }
-    }
-
-    /// Takes an order out.
-    #[inline(always)]
-    pub(crate) fn take(&mut self, place: Place, id: u64) {
-        self.walk(id, place, u32::wrapping_sub);
-        if let Some(bucket) = self.bucket_mut(place.bucket) {
-            bucket.slots[place.slot & 1].size = 0;
-            self.len -= 1;
+        self.len -= usize::from(size == 0);
+        if (place.bucket != place.home) & (size == 0) {
+            self.walk(place, u32::MAX);
         }
     }
 
-    /// Counts the buckets that an order passes between its home and its place.
-    #[inline(always)]
-    fn walk(&mut self, id: u64, place: Place, count: fn(u32, u32) -> u32) {
-        let mut at = self.home(id);
+    /// Counts up, or down by adding -1, the buckets that an order passes between its home and its place.
+    #[inline(never)]
+    fn walk(&mut self, place: Place, count: u32) {
+        let mut at = place.home;
         while at != place.bucket {
             let next = self.after(at);
             let Some(bucket) = self.bucket_mut(at) else { return };
-            bucket.slots[0].passed = count(bucket.slots[0].passed, 1);
+            bucket.slots[0].passed = bucket.slots[0].passed.wrapping_add(count);
             at = next;
         }
     }

@@ -96,7 +96,7 @@ impl<P: Prefetch> Books<P> {
         let instruments = capacity.instruments.min(u32::MAX >> 1);
         let orders = (capacity.orders as usize).max(64);
         let cells = (capacity.levels as usize).saturating_mul(CELLS_PER_LEVEL);
-        let level_lines = cells.div_ceil(Lines::<[u64; 2]>::PER_LINE).saturating_add(3 * instruments as usize + 1);
+        let level_lines = cells.div_ceil(Lines::<[u64; 2]>::PER_LINE).saturating_add(5 * instruments as usize + 2);
         let max_orders = orders.saturating_mul(GROWTH_LIMIT);
         let max_level_lines = level_lines.saturating_mul(GROWTH_LIMIT);
         Ok(Books {
@@ -218,7 +218,7 @@ impl<P: Prefetch> Books<P> {
         let ids: Vec<u64> = self.orders.iter().filter(stale).map(|slot| slot.id).collect();
         for id in ids {
             if let Some((place, _)) = self.orders.find(id) {
-                self.orders.take(place, id);
+                self.orders.set_size(place, 0);
             }
         }
         self.swept = 0;

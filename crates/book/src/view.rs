@@ -1,6 +1,6 @@
 //! Looking at books: tops, depth, orders, and a digest of everything.
 
-use crate::books::{Books, head, key_of, side_of};
+use crate::books::{Books, head, key_of, price_of, side_of};
 use crate::levels::Cell;
 use alloc::vec::Vec;
 use barewire_types::{Prefetch, Price, Side};
@@ -51,7 +51,7 @@ pub struct Order {
 }
 
 /// An order with what it is sorted by: instrument and side, then price from the best, then time.
-type Ranked = (u32, i64, u32, Order);
+type Ranked = (u32, u64, u32, Order);
 
 impl<P: Prefetch> Books<P> {
     /// The best bid and offer of a book, from one cache line. Both sides are empty for an instrument out of range.
@@ -61,7 +61,7 @@ impl<P: Prefetch> Books<P> {
             Some(head) => head.tops,
             None => [Cell::default(); 2],
         };
-        let price = |cell: Cell, bit| if cell.sum == 0 { Price::UNDEF } else { Price(key_of(Price(cell.key), bit)) };
+        let price = |cell: Cell, bit| if cell.sum == 0 { Price::UNDEF } else { price_of(cell.key, bit) };
         Top {
             bid_price: price(tops[0], 0),
             bid_size: tops[0].size(),
@@ -80,7 +80,7 @@ impl<P: Prefetch> Books<P> {
         let Some(head) = head(&self.heads, instrument) else { return 0 };
         let cells = self.levels.side(head.sides[bit as usize]);
         for (level, cell) in out.iter_mut().zip(cells.iter().rev()) {
-            *level = Level { price: Price(key_of(Price(cell.key), bit)), size: cell.size(), orders: cell.orders() };
+            *level = Level { price: price_of(cell.key, bit), size: cell.size(), orders: cell.orders() };
         }
         cells.len().min(out.len())
     }
@@ -144,7 +144,7 @@ impl<P: Prefetch> Books<P> {
                     word(cells.len() as u64);
                 }
                 for cell in cells.iter().rev() {
-                    word(key_of(Price(cell.key), bit) as u64);
+                    word(price_of(cell.key, bit).0 as u64);
                     word(cell.size());
                     word(u64::from(cell.orders()));
                 }

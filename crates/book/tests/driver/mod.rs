@@ -21,7 +21,7 @@ pub enum Op {
 impl Op {
     /// Any eight bytes as a call, from spaces so small that everything collides with everything.
     pub fn from_bytes(bytes: [u8; 8]) -> Op {
-        let [kind, instrument, id, new, price, size, scale, _] = bytes;
+        let [kind, instrument, new, price, size, scale, ..] = bytes;
         let id = |byte: u8| match byte {
             0..=199 => u64::from(byte % 24),
             200..=220 => u64::MAX - u64::from(byte % 4),
