@@ -47,9 +47,9 @@ class BookSource(Protocol):
 class Book:
     """The order book of one instrument, as it is at the moment of asking.
 
-    In a live feed the book may be ahead of the batch at hand, since the feed does not wait. In a replay it stands
-    exactly after the last record read: the end of the current batch (`batch_records=1` makes that every single
-    event).
+    In a live feed the book may be ahead of the batch at hand, since the feed does not wait. In a replay it stands after
+    the last message read: in a callback of `Replay.run()` that is the event's own, in a loop over batches the last one
+    of the batch.
     """
 
     __slots__ = ("_source", "instrument_id", "symbol")

@@ -305,6 +305,8 @@ def _expected(detail: ErrorDetails) -> str:
         return f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(allowed)}"
     if detail["type"] == "barewire" and detail["msg"]:
         return detail["msg"].removeprefix("expected ")
+    if detail["type"] == "literal_error" and isinstance(loc[-1], int):
+        return str(detail["ctx"]["expected"]).replace("'", '"')
     return _description_at(loc)
 
 

@@ -128,10 +128,10 @@ class RingError(BarewireError):
 
 
 class ProducerGone(RingError):
-    """The process that wrote the ring died (`state` is "stale") or was restarted ("restarted"): attach again.
+    """The process that wrote the ring died or was restarted: attach again.
 
     Attributes:
-        state: "stale" or "restarted".
+        state: "dead", "stale" (it is there, but gives no sign of life) or "restarted".
     """
 
     def __init__(self, message: str, *, name: str = "", state: str = "", expected: str = "", found: str = "") -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._records import KINDS, RECORD_BYTES, record_struct
+from ._records import KINDS, RECORD_BYTES, fields, record_struct
 
 if TYPE_CHECKING:
     from ._symbols import Symbols
 
-__all__ = ["BboEvent", "Event", "GapEvent", "MboEvent", "StatusEvent", "decode", "decoders"]
+__all__ = ["KIND_AT", "BboEvent", "Event", "GapEvent", "MboEvent", "StatusEvent", "decode", "decoders"]
 
 
 class MboEvent(NamedTuple):
@@ -110,6 +110,7 @@ Buffer = bytes | bytearray | memoryview
 
 _LETTER = {bytes([byte]): chr(byte) for byte in range(256)} | {b"\0": ""}
 _INSTRUMENT = 4  # place of instrument_id in every event
+KIND_AT = next(row.offset for row in fields("mbo") if row.name == "kind")
 
 
 def decoders(symbols: Symbols) -> dict[int, Callable[[Buffer, int], Event]]:
@@ -138,12 +139,9 @@ def decoders(symbols: Symbols) -> dict[int, Callable[[Buffer, int], Event]]:
     return {KINDS["mbo"]: mbo_event, KINDS["bbo"]: bbo_event, KINDS["gap"]: gap_event, KINDS["status"]: status_event}
 
 
-_KIND_AT = 8 + 29
-
-
 def decode(buffer: memoryview, symbols: Symbols) -> Iterator[Event]:
     """Every record of a buffer of whole 64-byte records, in order. Kinds of a later version are passed over."""
     make = decoders(symbols)
     for offset in range(0, len(buffer), RECORD_BYTES):
-        if decoder := make.get(buffer[offset + _KIND_AT]):
+        if decoder := make.get(buffer[offset + KIND_AT]):
             yield decoder(buffer, offset)

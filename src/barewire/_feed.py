@@ -39,7 +39,7 @@ class Feed:
         self.config = config
         self._batch_records = batch_records
         self._core = _core.Feed(config.to_core())
-        self._symbols = Symbols(self._core.directory)
+        self._symbols = Symbols(self._announced)
         self._reader: Reader | None = None
         self._stopping = False
 
@@ -69,10 +69,8 @@ class Feed:
         if self._reader is not None:
             raise FeedError("the feed was started before; make another with Feed.from_config()")
         self._core.start()
-        # Attached before anything is received, so that the first record is not missed.
-        reader = self._core.reader()
-        reader.seek_oldest()
-        self._reader = Reader(reader, self._symbols, self._batch_records)
+        # At the oldest record: what came between the start and this line is not missed.
+        self._reader = Reader(self._core.reader(), self._symbols, self._batch_records)
 
     def stop(self) -> None:
         """Ends the thread; loops over the feed come to their end. Raises what the thread died of, if it did."""
@@ -128,7 +126,9 @@ class Feed:
     def reader(self) -> Ring:
         """Another reader of the same ring, from the next record on, for another thread."""
         self._started()
-        return Ring(self._core.reader(), batch_records=self._batch_records)
+        core = self._core.reader()
+        core.seek_newest()
+        return Ring(core, batch_records=self._batch_records)
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -150,8 +150,8 @@ class Feed:
 
     @property
     def stats(self) -> FeedStats:
-        """The statistics at this moment: every packet and message in exactly one counter."""
-        return make_stats(self._core.stats())
+        """The statistics at this moment: every packet and message in exactly one counter. All 0 before the start."""
+        return make_stats(() if self._reader is None else self._core.stats())
 
     @property
     def running(self) -> bool:
@@ -177,6 +177,10 @@ class Feed:
         state = "running" if self.running else "ended" if self.ended else "stopped"
         lines = ", ".join(f"{line.name} {line.group}:{line.port}" for line in self.config.lines)
         return f"<Feed {self.config.feed.name!r} {self.config.feed.protocol}: {lines}; {state}>"
+
+    def _announced(self, first: int) -> list[tuple[int, str]]:
+        """From the ring, so that the feed's thread need not be asked."""
+        return [] if self._reader is None else self._reader.core.directory(first)
 
     def _started(self) -> Reader:
         if self._reader is None:

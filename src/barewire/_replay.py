@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import ipaddress
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Literal
@@ -19,7 +20,9 @@ from ._stats import FeedStats, make_stats
 from ._strategy import Strategy, run_strategy
 from ._symbols import Symbols
 
-__all__ = ["Replay", "open_source", "replay"]
+__all__ = ["Replay", "check_protocol", "open_source", "replay"]
+
+_FORMATS = ("pcap", "pcapng", "binaryfile")
 
 Source = str | os.PathLike[str] | int | IO[bytes]
 
@@ -60,11 +63,8 @@ def replay(
 
     Raises ConfigError for an argument, ProtocolError, FormatError where the contents are something else, OSError.
     """
-    known = protocols()
-    if protocol not in known:
-        raise ProtocolError(
-            f"unknown protocol {protocol!r}; expected one of: {', '.join(known)}", protocol=protocol, known=known
-        )
+    check_protocol(protocol)
+    _check_capture_options(format, group)
     chosen = [records] if isinstance(records, str) else list(records)
     if not chosen or set(chosen) - set(RECORD_KINDS):
         expected = " or ".join(map(repr, RECORD_KINDS)) + ", or both"
@@ -87,6 +87,31 @@ def replay(
     else:
         made.date = _time.parse_date(date)
     return made
+
+
+def _check_capture_options(file_format: str | None, group: str | None) -> None:
+    if file_format not in (None, *_FORMATS):
+        expected = f"one of: {', '.join(_FORMATS)}"
+        raise ConfigError(
+            f"format {file_format!r}: expected {expected}", key="format", value=file_format, expected=expected
+        )
+    if group is not None:
+        try:
+            ipaddress.IPv4Address(group)
+        except ValueError:
+            expected = "an IPv4 address, e.g. 239.255.64.1"
+            raise ConfigError(
+                f"group {group!r}: expected {expected}", key="group", value=group, expected=expected
+            ) from None
+
+
+def check_protocol(protocol: str) -> None:
+    """Raises ProtocolError for a name that is not among `barewire.protocols()`."""
+    known = protocols()
+    if protocol not in known:
+        raise ProtocolError(
+            f"unknown protocol {protocol!r}; expected one of: {', '.join(known)}", protocol=protocol, known=known
+        )
 
 
 def _pace(pace: str | float) -> float | None:
@@ -141,10 +166,11 @@ class Replay:
         self._core = core
         self._records = records
         self.scratch = Scratch(batch_records)
-        self.symbols = Symbols(core.directory)
+        self.symbols = Symbols(lambda first: core.directory()[first:])
         self._advance: Callable[[int], None] = lambda _: None
         self._progress = progress
         self._stopping = False
+        self._step: int | None = None
         self._notes: list[str] = []
         self.name = name
         self.date: dt.date | None = None
@@ -179,17 +205,25 @@ class Replay:
 
     def fill(self, timeout_ns: int) -> tuple[int, int]:  # noqa: ARG002 (a file never keeps one waiting)
         """Records into the scratch memory, (records, 0); (0, 0) at the end of the file. For `run_strategy`."""
-        count = 0 if self._stopping else self._core.read_into(self.scratch.bytes)
-        self._advance(self._core.bytes_read)
+        count = 0
+        while not count and not self._stopping:
+            count = self._core.read_into(self.scratch.bytes, self._step)
+            self._advance(self._core.bytes_read)
+            if self._core.at_end:
+                break
         return count, 0
 
-    def run(self, strategy: Strategy) -> None:
+    def run(self, strategy: Strategy, *, batch_messages: int | None = 1) -> None:
         """Calls the strategy for every event of the file, in this thread.
 
-        A book that a callback looks at stands after the whole batch that its event came in, so may be ahead of the
-        event; open the replay with `batch_records=1` where that matters. Raises ConfigError when the strategy has a
-        callback for records that were not asked for; whatever a callback raises.
+        A book that a callback looks at stands exactly after the message that the event came from, as it would live; no
+        look into the future. A strategy that looks at no book runs faster with a larger `batch_messages`, or `None` for
+        as many messages as fill a batch.
+
+        Raises ConfigError when the strategy has a callback for records that were not asked for; whatever a callback
+        raises.
         """
+        self._step = batch_messages
         if not self._progress:
             run_strategy(strategy, self, self, self._records, lambda: True, None)
             return

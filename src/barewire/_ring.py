@@ -196,13 +196,13 @@ class Ring:
 
     @property
     def state(self) -> str:
-        """Of the producer: "alive", "stale" (no heartbeat), "closed" (ended properly) or "restarted"."""
+        """Of the producer: "alive", "stale" (no heartbeat), "dead", "closed" (ended properly) or "restarted"."""
         return self._core.producer_state()
 
     @property
     def stats(self) -> dict[str, int]:
         """The producer's statistics, read from shared memory."""
-        return self._core.stats()
+        return dict(self._core.stats())
 
     @property
     def symbols(self) -> Symbols:
@@ -239,8 +239,8 @@ class Ring:
         now = time.monotonic()
         if self._stale_since is None:
             self._stale_since = now
-        if state == "restarted" or now - self._stale_since > _STALE_AFTER_S:
-            what = "was restarted" if state == "restarted" else "died: its heartbeat stopped"
+        if state != "stale" or now - self._stale_since > _STALE_AFTER_S:
+            what = {"restarted": "was restarted", "dead": "died"}.get(state, "is stuck: its heartbeat stopped")
             raise ProducerGone(
                 f"ring {self.name!r}: the feed that wrote it {what}; attach again when it is back",
                 name=self.name,

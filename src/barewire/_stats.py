@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, field, make_dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,6 @@ else:
     FeedStats = _make()
 
 
-def make_stats(counters: dict[str, int]) -> FeedStats:
+def make_stats(counters: Iterable[tuple[str, int]]) -> FeedStats:
     """The dataclass of a core's counters."""
-    return FeedStats(**counters)
+    return FeedStats(**dict(counters))

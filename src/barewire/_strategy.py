@@ -10,19 +10,19 @@ import numpy as np
 
 from ._batch import Batch
 from ._errors import ConfigError
-from ._events import BboEvent, Buffer, Event, GapEvent, MboEvent, StatusEvent, decoders
+from ._events import KIND_AT, BboEvent, Buffer, Event, GapEvent, MboEvent, StatusEvent, decoders
 from ._records import KINDS, RECORD_BYTES
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ._feed import Feed
     from ._replay import Replay
     from ._ring import Scratch
     from ._symbols import Symbols
 
-__all__ = ["Strategy", "run_strategy"]
+__all__ = ["Dispatcher", "RecordReader", "Strategy", "run_strategy"]
 
-_KIND_AT = 8 + 29
-_INSTRUMENT_AT = 8 + 24
 _FEW = 32  # below this many records numpy's fixed costs outweigh what it saves
 
 
@@ -91,22 +91,24 @@ def run_strategy(
     strategy: Strategy,
     source: Feed | Replay,
     reader: RecordReader,
-    records: Iterable[str],
+    published: Iterable[str],
     ended: Callable[[], bool],
     duration: float | None,
 ) -> None:
     """Calls the strategy for what the reader reads until `ended()` or `duration` seconds have passed."""
-    dispatch = Dispatcher(strategy, reader, records)
+    dispatch = Dispatcher(strategy, reader.symbols, published)
     until = None if duration is None else time.monotonic() + duration
     strategy.on_start(source)
     try:
         while True:
             count, lost = reader.fill(_wait_ns(until))
-            if not count and not lost:
-                if ended() or (until is not None and time.monotonic() >= until):
-                    return
-                continue
-            dispatch(count, lost)
+            if count or lost:
+                if dispatch.takes_batches:
+                    dispatch.batch(Batch(reader.scratch.take(count), lost, reader.symbols))
+                else:
+                    dispatch.records(reader.scratch.records[:count], reader.scratch.memory, lost)
+            elif ended():
+                return
             if until is not None and time.monotonic() >= until:
                 return
     finally:
@@ -118,69 +120,75 @@ def _wait_ns(until: float | None) -> int:
 
 
 class Dispatcher:
-    """Turns the records in a reader's scratch memory into calls of what a strategy overrides."""
+    """Turns records into calls of what a strategy overrides.
 
-    def __init__(self, strategy: Strategy, reader: RecordReader, records: Iterable[str]) -> None:
-        self._reader = reader
+    Attributes:
+        takes_batches: whether the strategy wants `Batch` objects.
+    """
+
+    def __init__(self, strategy: Strategy, symbols: Symbols, published: Iterable[str]) -> None:
+        self._names = symbols
         self._on_batch: Callable[[Batch], None] | None = _overridden(strategy, "on_batch")
         self._on_lost: Callable[[int], None] | None = _overridden(strategy, "on_lost")
-        on_event, on_trade = _overridden(strategy, "on_event"), _overridden(strategy, "on_trade")
         wanted: dict[int, Callable[[Any], None] | None] = {
-            KINDS["mbo"]: _both(on_event, on_trade),
+            KINDS["mbo"]: _both(_overridden(strategy, "on_event"), _overridden(strategy, "on_trade")),
             KINDS["bbo"]: _overridden(strategy, "on_bbo"),
             KINDS["gap"]: _overridden(strategy, "on_gap"),
             KINDS["status"]: _overridden(strategy, "on_status"),
         }
-        _check_records(strategy, records, wanted)
-        make = decoders(reader.symbols)
+        _check_records(strategy, published, wanted)
+        make = decoders(symbols)
         self._calls: dict[int, tuple[Callable[[Buffer, int], Event], Callable[[Any], None]]] = {
             kind: (make[kind], call) for kind, call in wanted.items() if call is not None
         }
         self._wanted = np.zeros(256, np.bool_)
         self._wanted[list(self._calls)] = True
-        self._symbols = None if strategy.symbols is None else frozenset(strategy.symbols)
+        self._subscribed = None if strategy.symbols is None else frozenset(strategy.symbols)
+        self._chosen = np.empty(0, np.bool_)
+        self._chosen_version = -1
+        self.takes_batches = self._on_batch is not None
 
-    def __call__(self, count: int, lost: int) -> None:
-        """Delivers the first `count` records; `lost` went missing before them."""
+    def batch(self, batch: Batch) -> None:
+        """Delivers a batch: `on_lost`, `on_batch`, then an event each."""
+        memory = batch.records.view(np.uint8).data
+        if batch.lost and self._on_lost is not None:
+            self._on_lost(batch.lost)
+        if self._on_batch is not None:
+            self._on_batch(batch)
+        self.records(batch.records, memory, 0)
+
+    def records(self, records: npt.NDArray[np.void], memory: memoryview, lost: int) -> None:
+        """Delivers records, which lie in `memory` from its first byte on, an event each; `lost` went missing before."""
         if lost and self._on_lost is not None:
             self._on_lost(lost)
-        scratch = self._reader.scratch
-        # A callback may read on (a book, say, or another batch) but never writes here: what follows is read before
-        # that.
-        memory = scratch.memory
-        records = scratch.records[:count]
-        if self._on_batch is not None:
-            taken = scratch.take(count)
-            memory, records = taken.view(np.uint8).data, taken
-            self._on_batch(Batch(taken, lost, self._reader.symbols))
         if not self._calls:
             return
+        count = len(records)
         offsets: Iterable[int]
         if count <= _FEW:
             offsets = range(0, count * RECORD_BYTES, RECORD_BYTES)
         else:
             chosen = self._wanted[records["kind"]]
-            if self._symbols is not None:
-                chosen &= self._subscribed(records)
+            if self._subscribed is not None:
+                chosen &= self._is_subscribed(records)
             offsets = (np.flatnonzero(chosen) * RECORD_BYTES).tolist()
-        self._deliver(memory, offsets)
-
-    def _deliver(self, memory: memoryview, offsets: Iterable[int]) -> None:
-        calls, symbols = self._calls, self._symbols
+        calls, subscribed = self._calls, self._subscribed
         for offset in offsets:
-            found = calls.get(memory[offset + _KIND_AT])
+            found = calls.get(memory[offset + KIND_AT])
             if found is not None:
                 event = found[0](memory, offset)
-                if symbols is None or event.symbol in symbols or not event.symbol or event.kind > 2:
+                if subscribed is None or event.kind > KINDS["bbo"] or event.symbol in subscribed:
                     found[1](event)
 
-    def _subscribed(self, records: np.ndarray[Any, np.dtype[np.void]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Records of the chosen symbols; gaps and status pass, whatever they are about."""
-        names = self._reader.symbols
-        positions = names.positions(records["instrument_id"])
-        chosen = np.fromiter((name in (self._symbols or ()) for name in names.names), np.bool_, len(names.names))
-        result: np.ndarray[Any, np.dtype[np.bool_]] = chosen[positions] | (records["kind"] > KINDS["bbo"])
-        return result
+    def _is_subscribed(self, records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        """Which records are of the chosen symbols; gaps and status pass, whatever they are about."""
+        positions = self._names.positions(records["instrument_id"])
+        if self._chosen_version != self._names.version:
+            self._chosen_version = self._names.version
+            subscribed = self._subscribed or frozenset()
+            self._chosen = np.array([name in subscribed for name in self._names.names], np.bool_)
+        passes: npt.NDArray[np.bool_] = self._chosen[positions] | (records["kind"] > KINDS["bbo"])
+        return passes
 
 
 def _both(on_event: Any, on_trade: Any) -> Callable[[Any], None] | None:

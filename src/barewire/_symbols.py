@@ -22,11 +22,13 @@ class Symbols(Mapping[int, str]):
 
     An instrument that was never announced (the feed was joined late) is called `#` and its number by `of()` and in
     tables; `symbols[number]` raises KeyError for it.
+
+    `read(n)` gives what was announced after the first n.
     """
 
     __slots__ = ("_by_id", "_by_symbol", "_ids", "_names", "_order", "_read", "_seen", "_strangers", "version")
 
-    def __init__(self, read: Callable[[], list[tuple[int, str]]]) -> None:
+    def __init__(self, read: Callable[[int], list[tuple[int, str]]]) -> None:
         self._read = read
         self._by_id: dict[int, str] = {}
         self._by_symbol: dict[str, int] = {}
@@ -38,18 +40,14 @@ class Symbols(Mapping[int, str]):
 
     def refresh(self) -> None:
         """Reads what was announced since."""
-        rows = self._read()
-        if len(rows) == self._seen:
+        rows = self._read(self._seen)
+        if not rows:
             return
-        if len(rows) < self._seen:  # a new epoch began
-            self._by_id.clear()
-            self._by_symbol.clear()
-            self._seen = 0
-        for number, symbol in rows[self._seen :]:
+        for number, symbol in rows:
             self._by_id[number] = symbol
             self._by_symbol[symbol] = number
             self._strangers.pop(number, None)
-        self._seen = len(rows)
+        self._seen += len(rows)
         self._tabulate()
 
     def of(self, instrument_id: int) -> str:

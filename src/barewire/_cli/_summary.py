@@ -1,0 +1,141 @@
+"""Who was busy, how fast, how late: tallies of batches, for summaries and live views."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._book import Book
+from .._errors import UnknownSymbolError
+from ._terminal import count_text, price_text, table_text
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .._batch import Batch
+    from .._feed import Feed
+    from .._replay import Replay
+
+__all__ = ["Activity", "Latency", "book_rows", "books_text", "problems"]
+
+
+class Activity:
+    """How many records each instrument had."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+
+    def add(self, batch: Batch) -> None:
+        """Counts a batch's records; gaps and status have no instrument."""
+        ids, counts = np.unique(batch.records["instrument_id"], return_counts=True)
+        for number, count in zip(ids.tolist(), counts.tolist(), strict=True):
+            if number:
+                self._counts[number] = self._counts.get(number, 0) + count
+
+    def busiest(self, most: int) -> list[tuple[int, int]]:
+        """(instrument number, records), most records first."""
+        return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[:most]
+
+
+_BUCKETS_PER_DOUBLING = 16
+
+
+class Latency:
+    """Times from the receive timestamp of a packet to Python's hands on its records, to within 5%."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(64 * _BUCKETS_PER_DOUBLING, np.int64)
+
+    def add(self, batch: Batch) -> None:
+        """Measures a batch that was read just now."""
+        self.add_ns(time.time_ns() - batch.records["ts_recv"][batch.records["ts_recv"] > 0].astype(np.int64))
+
+    def add_ns(self, latencies: npt.NDArray[np.int64]) -> None:
+        """Counts latencies in ns; what a stepped clock makes negative counts as 1 ns."""
+        buckets = (np.log2(np.maximum(latencies, 1)) * _BUCKETS_PER_DOUBLING).astype(np.int64)
+        self._counts += np.bincount(buckets, minlength=len(self._counts))
+
+    def percentile_us(self, percent: float) -> float | None:
+        """In microseconds; `None` when nothing was measured."""
+        total = int(self._counts.sum())
+        if not total:
+            return None
+        bucket = int(np.searchsorted(np.cumsum(self._counts), total * percent / 100))
+        return float(2 ** ((bucket + 0.5) / _BUCKETS_PER_DOUBLING) / 1000)
+
+
+def book_rows(source: Feed | Replay, activity: Activity, most: int) -> list[dict[str, Any]]:
+    """The best prices of the busiest instruments, as data. Prices in 1e-9; `None` on an empty side."""
+    rows = []
+    for number, records in activity.busiest(most):
+        symbol = source.symbols.of(number)
+        try:
+            book: Book = source.book(symbol)
+        except UnknownSymbolError:
+            continue  # never announced: there is no book by that name
+        bid, ask = book.top()
+        rows.append(
+            {
+                "symbol": symbol,
+                "bid_size": bid.size if bid else None,
+                "bid_price": bid.price if bid else None,
+                "ask_price": ask.price if ask else None,
+                "ask_size": ask.size if ask else None,
+                "records": records,
+            }
+        )
+    return rows
+
+
+BOOK_HEAD = ("symbol", "bid size", "bid", "ask", "ask size", "records")
+
+
+def book_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row of `book_rows` as text, in the order of `BOOK_HEAD`."""
+
+    def size(value: int | None) -> str:
+        return "" if value is None else count_text(value)
+
+    return (
+        row["symbol"],
+        size(row["bid_size"]),
+        price_text(row["bid_price"]),
+        price_text(row["ask_price"]),
+        size(row["ask_size"]),
+        count_text(row["records"]),
+    )
+
+
+def books_text(rows: list[dict[str, Any]]) -> str:
+    """The same as a table."""
+    return table_text(BOOK_HEAD, map(book_cells, rows))
+
+
+# Counters that are 0 when all is well, and what to say of them when they are not.
+_PROBLEMS = {
+    "messages_missing": "messages missing, in {gaps} gaps: never received",
+    "kernel_drops": "datagrams dropped by the kernel: raise receive.rcvbuf_bytes and net.core.rmem_max",
+    "kernel_truncated": "datagrams longer than the receive buffer",
+    "packets_malformed": "packets that are not the protocol's",
+    "packets_damaged": "damaged packets: fewer whole messages than declared, or bytes behind the last",
+    "packets_foreign_session": "packets of another session",
+    "messages_unknown_type": "messages of an unknown type, skipped",
+    "messages_bad_length": "messages whose length is not their type's, skipped",
+    "book_unknown_order": "messages about orders that are not in the book (did the file begin before the orders did?)",
+    "book_duplicate_order": "orders added twice",
+    "book_over_reduced": "orders that lost more than they had",
+    "book_invalid": "orders without size, side or price",
+    "book_out_of_capacity": "orders for which the books had no room",
+    "directory_overflow": "symbols that did not fit into the ring's directory",
+}
+
+
+def problems(counters: dict[str, int]) -> list[str]:
+    """What did not go well, one line each; none where all did."""
+    return [
+        f"{count_text(counters[name])} {text.format_map(counters)}"
+        for name, text in _PROBLEMS.items()
+        if counters.get(name)
+    ]

@@ -1,0 +1,160 @@
+"""Watching a running feed: one loop, and the lines or the live view that come out of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ._summary import BOOK_HEAD, Activity, Latency, book_cells, book_rows, problems
+from ._terminal import count_text, print_json
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from .._batch import Batch
+    from .._feed import Feed
+
+__all__ = ["Watch", "json_lines", "live_view", "plain_lines"]
+
+_SHOWN_BOOKS = 12
+_SHOWN_MESSAGES = 8
+
+
+class Watch:
+    """Tallies of a feed, and a report of them at a steady interval.
+
+    Attributes:
+        said: what a strategy had to say, newest last.
+        lost: records that this process read too late.
+    """
+
+    def __init__(self, feed: Feed, report: Callable[[Watch], None], interval: float) -> None:
+        self.feed = feed
+        self.activity = Activity()
+        self.latency = Latency()
+        self.said: deque[str] = deque(maxlen=_SHOWN_MESSAGES)
+        self.lost = 0
+        self.begun = time.monotonic()
+        self._report = report
+        self._interval = interval
+        self._next = self.begun + interval
+        self._rate_from = (self.begun, 0)
+        self._rate = 0.0
+
+    def run(self, each: Callable[[Batch], None], duration: float | None) -> None:
+        """Reads the feed to its end, or for `duration` seconds."""
+        until = None if duration is None else self.begun + duration
+        while True:
+            wait = self._next - time.monotonic()
+            if wait <= 0:
+                self._tick()
+                continue
+            if until is not None and time.monotonic() >= until:
+                return
+            batch = self.feed.read(timeout=min(wait, 0.1))
+            if batch is None:
+                if self.feed.ended or not self.feed.running:
+                    return
+                continue
+            self.latency.add(batch)
+            self.activity.add(batch)
+            self.lost += batch.lost
+            each(batch)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        messages = self.feed.stats.messages
+        self._rate = (messages - self._rate_from[1]) / (now - self._rate_from[0])
+        self._rate_from = (now, messages)
+        self._next = now + self._interval
+        self._report(self)
+
+    def snapshot(self, *, final: bool = False) -> dict[str, Any]:
+        """What there is to know, as data. Latency is from a packet's receive timestamp to Python."""
+        counters = self.feed.stats.as_dict()
+        seconds = time.monotonic() - self.begun
+        return {
+            "time_ns": time.time_ns(),
+            "seconds": seconds,
+            "messages": counters["messages"],
+            "messages_per_s": counters["messages"] / seconds if final else self._rate,
+            "records": counters["records"],
+            "lost": self.lost,
+            "messages_missing": counters["messages_missing"],
+            "gaps": counters["gaps"],
+            "receive_to_python_p50_us": self.latency.percentile_us(50),
+            "receive_to_python_p99_us": self.latency.percentile_us(99),
+            "instruments": counters["instruments"],
+            "live_orders": counters["live_orders"],
+            **({"final": True, "stats": counters} if final else {}),
+        }
+
+    def status(self, *, final: bool = False) -> str:
+        """The same in one line."""
+        now = self.snapshot(final=final)
+        p50 = now["receive_to_python_p50_us"]
+        late = "" if p50 is None else f"; packet to Python p50 {p50:.0f} us"
+        missing = f"{count_text(now['messages_missing'])} missing in {count_text(now['gaps'])} gaps"
+        return (
+            f"{count_text(now['messages'])} messages, {count_text(now['messages_per_s'])} a second; "
+            f"{missing}; {count_text(now['lost'])} read too late{late}"
+        )
+
+    def problems(self) -> list[str]:
+        """What did not go well, one line each."""
+        found = problems(self.feed.stats.as_dict())
+        if self.lost:
+            found.append(
+                f"{count_text(self.lost)} records read too late: this process fell behind by more than the ring"
+            )
+        return found
+
+
+@contextmanager
+def plain_lines() -> Iterator[Callable[[Watch], None]]:
+    """A line of status and what the strategy said since: for pipes and logs."""
+
+    def report(watch: Watch) -> None:
+        for line in watch.said:
+            print(f"  {line}")
+        watch.said.clear()
+        print(f"{time.strftime('%H:%M:%S')}  {watch.status()}", flush=True)
+
+    yield report
+
+
+@contextmanager
+def json_lines() -> Iterator[Callable[[Watch], None]]:
+    """A JSON object a report."""
+    yield lambda watch: print_json(watch.snapshot())
+
+
+@contextmanager
+def live_view(title: str) -> Iterator[Callable[[Watch], None]]:
+    """A table that is drawn again and again: for a terminal."""
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(file=sys.stdout), auto_refresh=False, transient=False) as live:
+        yield lambda watch: live.update(_view(title, watch), refresh=True)
+
+
+def _view(title: str, watch: Watch) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", title_style="bold", expand=False)
+    for number, head in enumerate(BOOK_HEAD):
+        style = {"bid": "green", "ask": "red"}.get(head, "")
+        table.add_column(head, justify="right" if number else "left", style=style, min_width=9)
+    rows = book_rows(watch.feed, watch.activity, _SHOWN_BOOKS)
+    for row in sorted(rows, key=lambda row: str(row["symbol"])):
+        table.add_row(*map(Text, book_cells(row)))
+    parts: list[RenderableType] = [table, Text(watch.status())]
+    parts += [Text(line, style="cyan", no_wrap=True) for line in watch.said]
+    return Group(*parts)

@@ -1,0 +1,156 @@
+"""`barewire sim`: a Nasdaq-like exchange that publishes multicast, or files."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from .._defaults import DEFAULT_LINES
+from .._errors import ConfigError
+from ._options import DurationOption, JsonOption, number
+from ._terminal import count_text, print_json
+
+__all__ = ["sim", "simulator_config"]
+
+_DEFAULT_RATE = "200k"
+_DEFAULT_LINES = " ".join(f"{line.group}:{line.port}@{line.interface}" for line in DEFAULT_LINES)
+
+
+def sim(
+    rate: Annotated[
+        str | None,
+        typer.Option(help=f"Messages a second: 200k, 5M, or 'max'. [default: {_DEFAULT_RATE}; to files max]"),
+    ] = None,
+    duration: DurationOption = None,
+    messages: Annotated[
+        str | None, typer.Option("--messages", "-n", help="Stop after this many messages: 10M.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same messages.")] = 1,
+    instruments: Annotated[str, typer.Option(help="How many instruments.")] = "1000",
+    live_orders: Annotated[str, typer.Option(help="How many orders rest in the books, about.")] = "100k",
+    line: Annotated[
+        list[str] | None,
+        typer.Option("--line", help=f"GROUP:PORT@INTERFACE, once for A and once for B. [default: {_DEFAULT_LINES}]"),
+    ] = None,
+    send: Annotated[bool, typer.Option("--send/--no-send", help="Send multicast; --no-send only writes files.")] = True,
+    pcap: Annotated[str | None, typer.Option(metavar="PATH", help="Also write the packets to a pcap file.")] = None,
+    binaryfile: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Also write the messages to a BinaryFILE.")
+    ] = None,
+    session: Annotated[str, typer.Option(help="MoldUDP64 session, at most ten characters.")] = "SIM0000001",
+    max_payload: Annotated[int, typer.Option(min=64, max=65000, help="Most bytes of a packet's payload.")] = 1400,
+    per_packet: Annotated[
+        int | None,
+        typer.Option("--messages-per-packet", min=1, max=2000, help="Messages a packet; left out: as they come."),
+    ] = None,
+    ttl: Annotated[int, typer.Option(min=0, max=255, help="Multicast time to live; 0 stays on this machine.")] = 0,
+    different_cuts: Annotated[
+        bool, typer.Option("--different-cuts", help="Cut the B line's packets in other places than the A line's.")
+    ] = False,
+    core: Annotated[int | None, typer.Option(min=0, help="Pin the sender to this core.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish ITCH 5.0 over MoldUDP64 multicast on an A and a B line, as Nasdaq does, until Ctrl-C.
+
+    Deterministic from its seed. Nothing leaves the machine unless --line names an interface other than lo. As it
+    stands, 'barewire run' with the configuration of 'barewire run --example-config' hears it.
+    """
+    from .. import _core
+
+    if not send and not (pcap or binaryfile):
+        raise ConfigError("--no-send: nothing to do; give --pcap or --binaryfile")
+    if not send and messages is None and duration is None:
+        raise ConfigError("--no-send: expected --messages or --duration, else the file never ends")
+    if not session.isascii() or not 1 <= len(session) <= 10:
+        raise ConfigError(f"--session {session!r}: expected 1 to 10 ASCII characters")
+    rate_text = rate if rate is not None else (_DEFAULT_RATE if send else "max")
+    config = simulator_config(
+        seed=seed,
+        instruments=number("--instruments", instruments, 1),
+        live_orders=number("--live-orders", live_orders, 1),
+        messages=None if messages is None else number("--messages", messages, 1),
+        duration_ns=None if duration is None else round(duration * 1e9),
+        rate=None if rate_text == "max" else float(number("--rate", rate_text, 1)),
+        max_payload=max_payload,
+        messages_per_packet=per_packet,
+        session=session,
+        lines=_lines(line) if send else [],
+        ttl=ttl,
+        different_cuts=different_cuts,
+        pcap=pcap,
+        binaryfile=binaryfile,
+        core=core,
+    )
+    simulator = _core.Simulator(config)
+    if sys.stderr.isatty() and not as_json:
+        where = ", ".join(
+            f"{entry['group']}:{entry['port']} on {entry['interface'] or 'the default interface'}"
+            for entry in config["lines"]
+        )
+        print(
+            f"barewire: sending to {where}; Ctrl-C ends the session" if where else "barewire: writing", file=sys.stderr
+        )
+    begun = time.monotonic()
+    report = simulator.run()
+    report.setdefault("seconds", time.monotonic() - begun)
+    if as_json:
+        print_json(report)
+    else:
+        _print_report(report)
+
+
+def simulator_config(**given: Any) -> dict[str, Any]:
+    """The dictionary that the compiled simulator takes, with defaults for what is not given."""
+    from .. import _time
+
+    return {
+        "seed": 1,
+        "instruments": 1000,
+        "live_orders": 100_000,
+        "messages": None,
+        "duration_ns": None,
+        "rate": None,
+        "max_payload": 1400,
+        "messages_per_packet": None,
+        "session": "SIM0000001",
+        "midnight_ns": _time.midnight_ns(_time.today()),
+        "prepare": False,
+        "lines": [],
+        "ttl": 0,
+        "different_cuts": False,
+        "pcap": None,
+        "binaryfile": None,
+        "heartbeat_ns": 1_000_000_000,
+        "core": None,
+        **given,
+    }
+
+
+def _lines(given: list[str] | None) -> list[dict[str, Any]]:
+    return [_line(text) for text in given or _DEFAULT_LINES.split()]
+
+
+def _line(text: str) -> dict[str, Any]:
+    import ipaddress
+
+    address, _, interface = text.partition("@")
+    group, _, port = address.rpartition(":")
+    try:
+        if ipaddress.IPv4Address(group).is_multicast and 1 <= int(port) <= 65535:
+            return {"group": group, "port": int(port), "interface": interface or None}
+    except ValueError:
+        pass
+    expected = "GROUP:PORT@INTERFACE with a multicast group, e.g. 239.255.64.1:26477@lo"
+    raise ConfigError(f"--line {text!r}: expected {expected}", key="line", value=text, expected=expected)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    messages, seconds = report["messages"], report["seconds"]
+    rate = count_text(messages / seconds) if seconds else "0"
+    print(f"{count_text(messages)} messages in {seconds:.1f} s, {rate} a second")
+    for name, value in report.items():
+        if name not in ("messages", "seconds") and not isinstance(value, (dict, list)) and value is not None:
+            print(f"  {name}: {value}")
