@@ -53,7 +53,7 @@ fn own_pid_namespace() -> u64 {
 
 /// What /proc/PID/stat says.
 struct Stat {
-    /// Dead or a zombie: killed, but not yet waited for.
+    /// Dead, or a zombie: ended, but not yet waited for.
     dead: bool,
     start: u64,
 }
@@ -67,12 +67,15 @@ fn stat(pid: u64) -> io::Result<Option<Stat>> {
     }
 }
 
-/// proc_pid_stat(5): field 3 is the state, field 22 the start time. Field 2, the command in parentheses, may itself
-/// hold spaces and parentheses, so counting begins behind the last one.
+/// proc_pid_stat(5): field 3 is the state, field 20 the number of threads, field 22 the start time. Field 2, the command
+/// in parentheses, may itself hold spaces and parentheses, so counting begins behind the last one.
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
-    let dead = matches!(fields.next()?, "Z" | "X" | "x");
-    let start = fields.nth(18)?.parse().ok()?;
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let start = fields.nth(1)?.parse().ok()?;
+    // The first thread can end before the others, and is a zombie until they have.
+    let dead = ended && threads <= 1;
     Some(Stat { dead, start })
 }
 
@@ -119,11 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn commands_with_parentheses() {
-        let line = "7 (a) R (b) S 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 8242 1 1";
-        let stat = parse_stat(line).unwrap();
-        assert!(!stat.dead);
-        assert_eq!(stat.start, 8242);
+    fn fields_of_stat() {
+        let line = |state, threads| {
+            let line = format!("7 (a) R (b) {state} 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 {threads} 0 8242 1 1");
+            let stat = parse_stat(&line).unwrap();
+            assert_eq!(stat.start, 8242);
+            stat.dead
+        };
+        assert!(!line("S", 1) && line("Z", 1) && !line("Z", 2));
         assert!(parse_stat("").is_none() && parse_stat("7 (a) R").is_none());
     }
 }

@@ -118,11 +118,11 @@ impl<const W: usize> Slots<W> {
     }
 }
 
-/// How many events have been published.
+/// How many events have been published; below [`BUSY`] whatever is in memory, so that counting on from it is safe.
 #[inline]
 pub(crate) fn head(cursor: &AtomicU64) -> u64 {
     // SYNC POINT: cursor (with the last store in `publish`).
-    load_acquire(cursor)
+    load_acquire(cursor) & !BUSY
 }
 
 /// What one call of [`Reader::read`](crate::Reader::read) gave.

@@ -1,7 +1,8 @@
 //! One process, one thread: what the API promises.
 
+use crate::common::{anonymous, event, named, unique};
 use barewire_ring::{
-    DirectoryError, Producer, ProducerState, Read, Reader, Record, RingConfig, RingError, RingRecord, STATS_WORDS,
+    DirectoryError, Producer, ProducerState, Read, Reader, RingConfig, RingError, RingRecord, STATS_WORDS,
 };
 use barewire_types::UnixNanos;
 use std::fs;
@@ -10,25 +11,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A name that no other test has.
-fn unique(what: &str) -> String {
-    format!("test-{}-{what}", std::process::id())
-}
-
 fn path(name: &str) -> PathBuf {
     PathBuf::from(format!("/dev/shm/barewire.{name}"))
-}
-
-fn config(name: &str, capacity: u32) -> RingConfig {
-    RingConfig { name: Some(name.to_owned()), capacity, instruments: 128, ..RingConfig::default() }
-}
-
-fn anonymous(capacity: u32) -> RingConfig {
-    RingConfig { capacity, instruments: 128, ..RingConfig::default() }
-}
-
-fn record(n: u64) -> Record {
-    Record([n, !n, n ^ 1, n ^ 2, n ^ 3, n ^ 4, n ^ 5])
 }
 
 fn state(reader: &Reader, age: Duration) -> ProducerState {
@@ -43,13 +27,13 @@ fn events_come_in_order_and_whole() {
     let mut batch = [RingRecord::ZERO; 3];
     assert_eq!(reader.read(&mut batch), Read { count: 0, lost: 0 });
     for n in 0..5 {
-        producer.publish(record(n));
+        producer.publish(event(n));
     }
     assert_eq!((reader.lag(), producer.published()), (5, 5));
     assert_eq!(reader.read(&mut batch), Read { count: 3, lost: 0 });
-    assert_eq!(batch[2], RingRecord { ring_sequence: 2, record: record(2) });
+    assert_eq!(batch[2], RingRecord { ring_sequence: 2, record: event(2) });
     assert_eq!(reader.read(&mut batch), Read { count: 2, lost: 0 });
-    assert_eq!(batch[1], RingRecord { ring_sequence: 4, record: record(4) });
+    assert_eq!(batch[1], RingRecord { ring_sequence: 4, record: event(4) });
     assert_eq!(reader.read(&mut []), Read::default());
 }
 
@@ -62,7 +46,7 @@ fn overrun_is_counted_exactly() {
             let mut producer = Producer::create(&anonymous(capacity)).unwrap();
             let mut reader = producer.reader();
             for n in 0..behind {
-                producer.publish(record(n));
+                producer.publish(event(n));
             }
             let mut batch = vec![RingRecord::ZERO; capacity as usize * 4];
             let read = reader.read(&mut batch);
@@ -71,7 +55,7 @@ fn overrun_is_counted_exactly() {
             assert_eq!(read.count as u64, kept, "capacity {capacity}, {behind} behind");
             for (at, found) in batch[..read.count].iter().enumerate() {
                 let n = read.lost + at as u64;
-                assert_eq!(*found, RingRecord { ring_sequence: n, record: record(n) });
+                assert_eq!(*found, RingRecord { ring_sequence: n, record: event(n) });
             }
         }
     }
@@ -81,7 +65,7 @@ fn overrun_is_counted_exactly() {
 fn seeks() {
     let mut producer = Producer::create(&anonymous(8)).unwrap();
     for n in 0..20 {
-        producer.publish(record(n));
+        producer.publish(event(n));
     }
     let mut reader = producer.reader();
     assert_eq!((reader.position(), reader.lag()), (20, 0));
@@ -97,12 +81,12 @@ fn seeks() {
 #[test]
 fn named_ring_is_found_and_its_name_freed() {
     let name = unique("named");
-    let mut producer = Producer::create(&config(&name, 16)).unwrap();
+    let mut producer = Producer::create(&named(&name, 16)).unwrap();
     assert!(barewire_ring::ring_names().unwrap().contains(&name));
     let mut reader = Reader::attach(&name).unwrap();
     assert_eq!(reader.info().epoch, producer.epoch());
     assert_eq!(reader.info().producer_pid, u64::from(std::process::id()));
-    producer.publish(record(0));
+    producer.publish(event(0));
     assert_eq!(state(&reader, Duration::ZERO), ProducerState::Alive);
     assert_eq!(state(&reader, Duration::from_secs(2)), ProducerState::Stale);
     let beat = UnixNanos(reader.info().heartbeat.0 + 5_000_000_000);
@@ -119,27 +103,27 @@ fn named_ring_is_found_and_its_name_freed() {
     assert_eq!(Reader::attach(&name).err(), Some(RingError::NotFound));
     assert_eq!(reader.reattach(), Err(RingError::NotFound));
 
-    let mut again = Producer::create(&config(&name, 32)).unwrap();
+    let mut again = Producer::create(&named(&name, 32)).unwrap();
     assert_ne!(again.epoch(), reader.info().epoch);
     assert_eq!(state(&reader, Duration::ZERO), ProducerState::Restarted);
-    again.publish(record(7));
+    again.publish(event(7));
     reader.reattach().unwrap();
     assert_eq!(reader.info().capacity, 32);
     assert_eq!(reader.read(&mut batch), Read { count: 1, lost: 0 });
-    assert_eq!(batch[0].record, record(7));
+    assert_eq!(batch[0].record, event(7));
 }
 
 #[test]
 fn second_producer_is_refused() {
     let name = unique("second");
-    let first = Producer::create(&config(&name, 16)).unwrap();
+    let first = Producer::create(&named(&name, 16)).unwrap();
     let pid = u64::from(std::process::id());
-    assert_eq!(Producer::create(&config(&name, 16)).err(), Some(RingError::InUse { pid }));
+    assert_eq!(Producer::create(&named(&name, 16)).err(), Some(RingError::InUse { pid }));
     // A reader that comes and goes takes no lock away.
     drop(Reader::attach(&name).unwrap());
-    assert_eq!(Producer::create(&config(&name, 16)).err(), Some(RingError::InUse { pid }));
+    assert_eq!(Producer::create(&named(&name, 16)).err(), Some(RingError::InUse { pid }));
     drop(first);
-    Producer::create(&config(&name, 16)).unwrap();
+    Producer::create(&named(&name, 16)).unwrap();
 }
 
 /// The file may be removed under a live producer (by hand, or by a login manager that tidies up): another may then take
@@ -147,11 +131,11 @@ fn second_producer_is_refused() {
 #[test]
 fn a_removed_name_is_not_taken_from_its_next_owner() {
     let name = unique("removed");
-    let first = Producer::create(&config(&name, 16)).unwrap();
+    let first = Producer::create(&named(&name, 16)).unwrap();
     let reader = Reader::attach(&name).unwrap();
     fs::remove_file(path(&name)).unwrap();
     assert_eq!(state(&reader, Duration::ZERO), ProducerState::Alive);
-    let second = Producer::create(&config(&name, 16)).unwrap();
+    let second = Producer::create(&named(&name, 16)).unwrap();
     assert_eq!(state(&reader, Duration::ZERO), ProducerState::Restarted);
     drop(first);
     assert_eq!(Reader::attach(&name).unwrap().info().epoch, second.epoch());
@@ -161,15 +145,15 @@ fn a_removed_name_is_not_taken_from_its_next_owner() {
 fn mode_and_group() {
     let name = unique("mode");
     for mode in [0o600, 0o640, 0o660] {
-        let _producer = Producer::create(&RingConfig { mode, ..config(&name, 16) }).unwrap();
+        let _producer = Producer::create(&RingConfig { mode, ..named(&name, 16) }).unwrap();
         assert_eq!(fs::metadata(path(&name)).unwrap().permissions().mode() & 0o7777, mode);
     }
     for found in [0, 0o400, 0o644, 0o666, 0o606, 0o4640, 0o740] {
-        let error = Producer::create(&RingConfig { mode: found, ..config(&name, 16) }).err();
+        let error = Producer::create(&RingConfig { mode: found, ..named(&name, 16) }).err();
         assert_eq!(error, Some(RingError::Mode { found }));
     }
     let group = fs::metadata("/proc/self").unwrap().gid();
-    let _producer = Producer::create(&RingConfig { group: Some(group), ..config(&name, 16) }).unwrap();
+    let _producer = Producer::create(&RingConfig { group: Some(group), ..named(&name, 16) }).unwrap();
     assert_eq!(fs::metadata(path(&name)).unwrap().gid(), group);
 }
 
@@ -189,7 +173,7 @@ fn what_cannot_be_a_ring_is_refused() {
         let error = Producer::create(&RingConfig { stat_names, ..anonymous(2) }).err();
         assert_eq!(error, Some(RingError::StatName { index: 1 }));
     }
-    let error = Producer::create(&config("a/b", 16)).err();
+    let error = Producer::create(&named("a/b", 16)).err();
     assert_eq!(error, Some(RingError::NameCharacter { offset: 1, found: b'/' }));
 }
 
@@ -201,7 +185,7 @@ fn foreign_files_are_left_alone() {
     fs::write(path(&name), &text).unwrap();
     let magic = RingError::Magic { expected: *b"BAREWIRE", found: *b"somebody" };
     assert_eq!(Reader::attach(&name).err(), Some(magic));
-    assert_eq!(Producer::create(&config(&name, 16)).err(), Some(magic));
+    assert_eq!(Producer::create(&named(&name, 16)).err(), Some(magic));
     assert_eq!(fs::read_to_string(path(&name)).unwrap(), text);
     fs::write(path(&name), "").unwrap();
     assert_eq!(Reader::attach(&name).err(), Some(RingError::Truncated { expected: 128, found: 0 }));
@@ -209,12 +193,12 @@ fn foreign_files_are_left_alone() {
 
     std::os::unix::fs::symlink("/etc/passwd", path(&name)).unwrap();
     assert_eq!(Reader::attach(&name).err(), Some(RingError::NotAFile));
-    assert_eq!(Producer::create(&config(&name, 16)).err(), Some(RingError::NotAFile));
+    assert_eq!(Producer::create(&named(&name, 16)).err(), Some(RingError::NotAFile));
     fs::remove_file(path(&name)).unwrap();
 
     fs::create_dir(path(&name)).unwrap();
     assert_eq!(Reader::attach(&name).err(), Some(RingError::NotAFile));
-    assert_eq!(Producer::create(&config(&name, 16)).err(), Some(RingError::NotAFile));
+    assert_eq!(Producer::create(&named(&name, 16)).err(), Some(RingError::NotAFile));
     fs::remove_dir(path(&name)).unwrap();
     // Nothing is left over from the refused attempts.
     assert!(!PathBuf::from(format!("/dev/shm/.barewire.{name}.next")).exists());
@@ -224,7 +208,7 @@ fn foreign_files_are_left_alone() {
 fn anonymous_ring_through_its_descriptor() {
     let mut producer = Producer::create(&anonymous(16)).unwrap();
     let mut reader = Reader::open_fd(producer.as_fd()).unwrap();
-    producer.publish(record(3));
+    producer.publish(event(3));
     let mut batch = [RingRecord::ZERO; 4];
     assert_eq!(reader.read(&mut batch), Read { count: 1, lost: 0 });
     assert_eq!(state(&reader, Duration::ZERO), ProducerState::Alive);

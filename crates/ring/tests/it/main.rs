@@ -1,0 +1,7 @@
+//! The ring from outside: its API, threads, processes, damaged files, C.
+
+mod common;
+mod damaged;
+mod processes;
+mod ring;
+mod threads;
