@@ -80,11 +80,7 @@ impl Run {
             slices.push((now - last).as_nanos() as u64);
             last = now;
         }
-        Run {
-            messages: messages.count,
-            elapsed_ns: (last - began).as_nanos() as u64,
-            stolen_ns: stolen(&mut slices),
-        }
+        Run { messages: messages.count, elapsed_ns: (last - began).as_nanos() as u64, stolen_ns: stolen(&mut slices) }
     }
 
     /// Messages a second.
@@ -120,6 +116,7 @@ pub fn decode(messages: &Messages) -> Run {
 /// Builds every book, again and again, from empty.
 pub struct BookBench<S> {
     pipeline: Pipeline<Books, S>,
+    peak_live_orders: usize,
 }
 
 impl BookBench<Discard> {
@@ -134,7 +131,7 @@ impl<S: Sink> BookBench<S> {
     pub fn new(setup: Setup, sink: S) -> Option<Self> {
         let books = Nasdaq::new(setup, CachePrefetch).ok()?;
         crate::live::advise_huge(&books);
-        Some(BookBench { pipeline: Pipeline::new(books, sink, 0) })
+        Some(BookBench { pipeline: Pipeline::new(books, sink, 0), peak_live_orders: 0 })
     }
 
     /// One pass. Books are emptied before, outside the measured time.
@@ -144,12 +141,18 @@ impl<S: Sink> BookBench<S> {
         Run::measure(messages, |slice| {
             self.pipeline.unframed(slice, place);
             place += SLICE as u64;
+            self.peak_live_orders = self.peak_live_orders.max(self.pipeline.venue().books().len());
         })
     }
 
     /// Live orders after the last pass.
     pub fn live_orders(&self) -> usize {
         self.pipeline.venue().books().len()
+    }
+
+    /// The most live orders at any slice's end.
+    pub fn peak_live_orders(&self) -> usize {
+        self.peak_live_orders
     }
 
     /// Bytes of the books' tables.

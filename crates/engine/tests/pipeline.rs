@@ -137,7 +137,8 @@ fn records_rebuild_the_books_of_a_whole_day() {
     }
     check(&mut feed, &rebuilt);
     assert_eq!(feed.counters().get(Counter::Messages), messages.len() as u64);
-    for trouble in [Counter::BookUnknownOrder, Counter::MessagesUnknownType, Counter::Gaps, Counter::MessagesBadLength] {
+    for trouble in [Counter::BookUnknownOrder, Counter::MessagesUnknownType, Counter::Gaps, Counter::MessagesBadLength]
+    {
         assert_eq!(feed.counters().get(trouble), 0, "{trouble:?}");
     }
 }
@@ -233,7 +234,8 @@ fn heartbeats_and_the_end_are_told_once() {
 
 /// A message that may be anything: right, wrong, cut, of a type that there is not; ids from so few that they collide.
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
-    let body = (prop::sample::select(b"AFECXDUPQBSRHhIZ".to_vec()), prop::collection::vec(any::<u8>(), 60), 0u8..6, 0u8..6);
+    let body =
+        (prop::sample::select(b"AFECXDUPQBSRHhIZ".to_vec()), prop::collection::vec(any::<u8>(), 60), 0u8..6, 0u8..6);
     (body, 0u8..20).prop_map(|((kind, mut bytes, id, new), cut)| {
         let len = barewire_wire::itch50::spec(kind).map_or(30, |spec| spec.len);
         bytes[0] = kind;

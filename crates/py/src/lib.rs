@@ -3,6 +3,7 @@
 //! It holds no logic: each class wraps one of the engine's, gives it Python's types and errors, and lets go of the GIL while
 //! it works. Docstrings, defaults and validation are the Python package's.
 
+mod bench;
 mod block;
 mod books;
 mod encode;
@@ -16,6 +17,10 @@ mod tables;
 /// See `_core.pyi` for the interface.
 #[pyo3::pymodule]
 mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::bench::{bench_book, bench_ring};
     #[pymodule_export]
     use super::encode::encode;
     #[pymodule_export]
@@ -27,6 +32,8 @@ mod _core {
     #[pymodule_export]
     use super::tables::{counters, protocols, record_layouts};
 
-    #[pymodule_export]
-    const __version__: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

@@ -24,12 +24,15 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// Where a file comes from.
 #[derive(FromPyObject)]
-enum Source {
+pub enum Source {
+    /// A descriptor.
     Fd(RawFd),
+    /// A path.
     Path(std::path::PathBuf),
 }
 
-fn capture_error(py: Python<'_>, error: &CaptureError) -> PyErr {
+/// The exception that says what a capture's error says.
+pub fn capture_error(py: Python<'_>, error: &CaptureError) -> PyErr {
     let message = error.to_string();
     match error {
         CaptureError::Open { error, .. } | CaptureError::Read { error, .. } => errors::os_error(error, &message),
@@ -37,7 +40,8 @@ fn capture_error(py: Python<'_>, error: &CaptureError) -> PyErr {
     }
 }
 
-fn open(py: Python<'_>, source: Source, format: Option<&str>) -> PyResult<Capture> {
+/// Opens a capture, its format as given or as found.
+pub fn open(py: Python<'_>, source: Source, format: Option<&str>) -> PyResult<Capture> {
     let format = match format {
         None => None,
         Some("pcap") => Some(Format::Pcap),
