@@ -5,6 +5,7 @@
 //! Over `lo` the receiving side's interrupt work is done within the sender's call, and so counted as its time. Every way
 //! is run in turn, several times; the table has the best and the median of each.
 
+use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use barewire_io::kernel::{KernelOptions, KernelReceiver};
 use barewire_io::send::{Outgoing, SendOptions, UdpSender};
 use barewire_io::{LineConfig, Receiver};
 
+const PATIENCE: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 9;
 /// Packets of a round, half of them a line. As many as the receive buffers hold.
 const PACKETS: usize = 8_000;
@@ -38,11 +40,16 @@ fn lens(equal: bool) -> impl Iterator<Item = usize> {
     })
 }
 
-fn receiver() -> KernelReceiver {
-    let line =
-        |(number, group)| LineConfig { group, port: PORT, interface: Some("lo".into()), source: None, line: number };
-    let lines: Vec<_> = (0u8..).zip(LINES).map(line).collect();
-    let options = KernelOptions { rcvbuf_bytes: Some(32 << 20), ..KernelOptions::default() };
+fn receiver(groups: &[Ipv4Addr], timestamps: bool) -> KernelReceiver {
+    let line = |(number, group): (u8, &Ipv4Addr)| LineConfig {
+        group: *group,
+        port: PORT,
+        interface: Some("lo".into()),
+        source: None,
+        line: number,
+    };
+    let lines: Vec<_> = (0u8..).zip(groups).map(line).collect();
+    let options = KernelOptions { rcvbuf_bytes: Some(32 << 20), timestamps, ..KernelOptions::default() };
     KernelReceiver::open(&lines, options).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -51,14 +58,24 @@ fn sender(segmentation: bool) -> UdpSender {
     UdpSender::open(&options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn drain(receiver: &mut KernelReceiver) -> u64 {
+fn drain(receiver: &mut KernelReceiver) -> usize {
     let mut packets = 0;
-    while receiver
-        .receive(&mut |packet| packets += u64::from(std::hint::black_box(packet).payload.len() < 65_536))
-        .unwrap()
-        > 0
-    {}
+    let mut sink = |packet: barewire_io::Packet<'_>| packets += usize::from(black_box(packet).payload.len() < 65_536);
+    while receiver.receive(&mut sink).unwrap() > 0 {}
     packets
+}
+
+/// Nanoseconds a packet of `take`, which takes what 64 sent packets have put into a socket.
+fn taking(to: SocketAddrV4, mut take: impl FnMut() -> usize) -> f64 {
+    let mut sender = sender(false);
+    let (mut spent, mut taken) = (0, 0);
+    for _ in 0..50 {
+        sender.send_all(&[Outgoing { to, payload: &[0x41; 1_418] }; 64], PATIENCE).unwrap();
+        let begun = thread_time();
+        taken += take();
+        spent += thread_time() - begun;
+    }
+    spent as f64 / taken as f64
 }
 
 fn main() {
@@ -72,51 +89,41 @@ fn main() {
         lens.chunks(32).map(|lens| LINES.into_iter().flat_map(|group| half(lens, group)).collect()).collect()
     };
     let (mixed, equal) = (batches(false), batches(true));
-    let ways = [
+    let sending = [
         ("send: one call a packet, mixed lengths", 1, false, &mixed),
         ("send: batches, mixed lengths", 64, false, &mixed),
         ("send: batches, equal lengths", 64, false, &equal),
         ("send: batches, segmentation, mixed lengths", 64, true, &mixed),
         ("send: batches, segmentation, equal lengths", 64, true, &equal),
     ];
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len() + 2];
-    let mut receiver = receiver();
-    let single = UdpSocket::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+    let receiving =
+        ["receive: batches, kernel times", "receive: batches, no times", "receive: one recv a packet, no times"];
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); sending.len() + receiving.len()];
     let mut lost = 0;
     for _ in 0..ROUNDS {
-        for (way, (_, call, segmentation, batches)) in ways.iter().enumerate() {
+        let mut both = receiver(&LINES, true);
+        for (way, (_, call, segmentation, batches)) in sending.iter().enumerate() {
             let mut sender = sender(*segmentation);
             let begun = thread_time();
             for datagrams in batches.iter().flat_map(|batch| batch.chunks(*call)) {
-                sender.send_all(datagrams, Duration::from_secs(1)).unwrap();
+                sender.send_all(datagrams, PATIENCE).unwrap();
             }
             times[way].push((thread_time() - begun) as f64 / PACKETS as f64);
-            let begun = thread_time();
-            let received = drain(&mut receiver);
-            if received > 0 {
-                times[ways.len()].push((thread_time() - begun) as f64 / received as f64);
-            }
-            lost += PACKETS as u64 - received;
+            lost += PACKETS - drain(&mut both);
         }
-        // The plainest way: one recv a packet, without times. Its buffer holds about 80.
-        let (mut spent, mut received) = (0, 0);
-        let mut sender = sender(false);
-        let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT);
+        drop(both);
+        for (way, timestamps) in [true, false].into_iter().enumerate() {
+            let mut one = receiver(&LINES[..1], timestamps);
+            times[sending.len() + way].push(taking(SocketAddrV4::new(LINES[0], PORT), || drain(&mut one)));
+        }
+        let single = UdpSocket::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
         single.set_nonblocking(true).unwrap();
         let mut buffer = [0; 2_000];
-        for _ in 0..50 {
-            sender.send_all(&[Outgoing { to, payload: &memory[..1_418] }; 64], Duration::from_secs(1)).unwrap();
-            let begun = thread_time();
-            while single.recv(&mut buffer).is_ok() {
-                received += 1;
-            }
-            spent += thread_time() - begun;
-        }
-        times[ways.len() + 1].push(spent as f64 / f64::from(received));
+        let take = || std::iter::from_fn(|| single.recv(black_box(&mut buffer)).ok()).count();
+        times[sending.len() + 2].push(taking(SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT), take));
     }
     println!("{:<46} {:>8} {:>8}   ns of processor time a packet; {lost} lost", "", "best", "median");
-    let names = ways.iter().map(|way| way.0).chain(["receive: batches of 64 with times", "receive: one recv a packet"]);
-    for (name, mut times) in names.zip(times) {
+    for (name, mut times) in sending.iter().map(|way| way.0).chain(receiving).zip(times) {
         times.sort_by(f64::total_cmp);
         println!("{name:<46} {:>8.0} {:>8.0}", times[0], times[times.len() / 2]);
     }
