@@ -45,7 +45,7 @@ def as_list(value: Any) -> list[Any]:
 
 def expected_messages(pcap: Path) -> Iterator[dict[str, int | str]]:
     """What the dissector read, under our names, in our units."""
-    for frame in json.loads(pcap.with_suffix("").with_suffix(".expected.json").read_text()):
+    for frame in json.loads(pcap.with_name(pcap.stem + ".expected.json").read_text()):
         seconds, fraction = frame["time_epoch"].split(".")
         packet = frame["decoded"]["omi." + PREFIX.rstrip(".")]
         sequence = int(packet[PREFIX + "packetheader_tree"][PREFIX + "sequencenumber"])
