@@ -1,0 +1,88 @@
+//! In steady state the path of a packet allocates nothing: every allocation of the process is counted while packets go
+//! through. One test only, for the counter is the process's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use barewire_engine::counters::Counter;
+use barewire_engine::nasdaq::{Nasdaq, Setup, WHOLE_VENUE};
+use barewire_engine::pipeline::{Input, Pipeline};
+use barewire_engine::venue::{Publish, Subscription};
+use barewire_io::memory::CachePrefetch;
+use barewire_ring::{Producer, RingConfig, RingRecord};
+use barewire_sim::{Exchange, ExchangeConfig, Length, MAX_MESSAGE_LEN};
+use barewire_types::{Seq, TsSource, UnixNanos};
+use barewire_wire::moldudp64::{Builder, Session};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the ones that System asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_packet_costs_no_allocation() {
+    let config = ExchangeConfig {
+        instruments: 500,
+        live_orders: 50_000,
+        length: Length::Messages(1_000_000),
+        ..ExchangeConfig::default()
+    };
+    let mut exchange = Exchange::new(config).expect("a right configuration");
+    let mut packets = Vec::new();
+    let (mut message, mut sequence) = ([0; MAX_MESSAGE_LEN], 1);
+    'day: loop {
+        let mut bytes = vec![0; 1400];
+        let mut builder = Builder::new(&mut bytes, Session(*b"ALLOC00001"), Seq(sequence));
+        for _ in 0..25 {
+            let Some(next) = exchange.next(&mut message) else { break 'day };
+            builder.push(next.len()).expect("room for 25").copy_from_slice(next);
+            sequence += 1;
+        }
+        let len = builder.finish();
+        bytes.truncate(len);
+        packets.push(bytes);
+    }
+
+    let setup = Setup {
+        publisher_id: 1,
+        midnight_ns: 0,
+        subscription: Subscription::All,
+        publish: Publish { mbo: true, bbo: true },
+        capacity: WHOLE_VENUE,
+    };
+    let producer = Producer::create(&RingConfig::default()).expect("a ring");
+    let mut reader = producer.reader();
+    let mut feed = Pipeline::new(Nasdaq::new(setup, CachePrefetch).expect("memory"), producer, 1);
+    let mut batch = [RingRecord::ZERO; 256];
+    let mut hand = |packet: &Vec<u8>| {
+        for line in 0..2 {
+            feed.packet(&Input { line, payload: packet, ts_recv: UnixNanos(1), ts_source: TsSource::Kernel });
+        }
+        while reader.read(&mut batch).count > 0 {}
+    };
+    // The directory names instruments, once a day: that may allocate.
+    let (start, steady) = packets.split_at(packets.len() / 4);
+    start.iter().for_each(&mut hand);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    steady.iter().for_each(&mut hand);
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!(allocations, 0, "over {} packets", 2 * steady.len());
+    feed.counters().check().expect("counters sum up");
+    assert_eq!(feed.counters().get(Counter::BookUnknownOrder), 0);
+}
