@@ -9,8 +9,8 @@
 //! # Contract
 //!
 //! [`datagram`] checks, in this order: that the frame's tags and headers are whole; that IPv4 follows; that its header
-//! length is possible and lies within its total length, and that within the bytes given; that UDP follows; that the
-//! packet is no fragment; that UDP's length is possible and lies within IP's. [`Datagram::payload`] is then what UDP's
+//! length is possible, that its total length lies within the bytes given and the header within that; that UDP follows;
+//! that the packet is no fragment; that UDP's length is possible and lies within IP's. [`Datagram::payload`] is then what UDP's
 //! length says: neither Ethernet's padding, nor a frame check sequence, nor a capture device's trailer leaks into it
 //! ([`trailer`] returns those). Header options are skipped. Checksums are not looked at, since cards check them and
 //! captures of a sending machine hold unfinished ones; [`verified_datagram`] does look.
@@ -283,7 +283,7 @@ impl<'a> Parts<'a> {
         let (ip, _) = Ipv4::ref_from_prefix(packet).map_err(|_| FrameError::Truncated)?;
         let header_len = usize::from(ip.version_and_header_len & 0xf) * 4;
         let total_len = usize::from(ip.total_len.get());
-        if header_len < IPV4_LEN || header_len > total_len {
+        if header_len < IPV4_LEN {
             return Err(FrameError::BadIpv4Header);
         }
         let (packet, behind) = packet.split_at_checked(total_len).ok_or(FrameError::Truncated)?;

@@ -59,11 +59,14 @@ fn slow_datagram(frame: &[u8]) -> Result<Datagram<'_>, FrameError> {
     }
     let header_len = usize::from(ip[0] % 16) * 4;
     let total_len = usize::from(ip[2]) * 256 + usize::from(ip[3]);
-    if header_len < 20 || header_len > total_len {
+    if header_len < 20 {
         return Err(FrameError::BadIpv4Header);
     }
     if total_len > ip.len() {
         return Err(FrameError::Truncated);
+    }
+    if header_len > total_len {
+        return Err(FrameError::BadIpv4Header);
     }
     if ip[9] != 17 {
         return Err(FrameError::NotUdp);
@@ -182,6 +185,24 @@ fn each_fault_has_its_error() {
         other[20] = bits;
         assert_eq!(datagram(&other), datagram(&whole));
     }
+}
+
+/// A UDP checksum of 0 says that there is none, so no sum is ever written so, whatever the payload adds to it.
+#[test]
+fn an_absent_udp_checksum_passes_and_is_never_written() {
+    let mut other = frame(None, b"payload");
+    other[40] ^= 1;
+    assert_eq!(verified_datagram(&other), Err(FrameError::BadUdpChecksum));
+    other[40..42].fill(0);
+    assert_eq!(verified_datagram(&other), datagram(&other));
+    let mut all_ones = 0;
+    for word in 0..=u16::MAX {
+        let frame = frame(None, &word.to_be_bytes());
+        assert_ne!(frame[40..42], [0, 0]);
+        assert!(verified_datagram(&frame).is_ok());
+        all_ones += u32::from(frame[40..42] == [0xff, 0xff]);
+    }
+    assert_eq!(all_ones, 1);
 }
 
 /// A UDP length below IP's leaves bytes that belong to nobody: neither payload nor trailer.
