@@ -16,7 +16,7 @@ import pytest
 from barewire import _core
 
 from conftest import Cli, skip_or_fail
-from reference.itch_reference import LAYOUTS, BboRow, Books, bbo_rows, decode, read_binaryfile
+from reference.itch_reference import LAYOUTS, BboRow, Books, bbo_rows, best_of, decode, levels, read_binaryfile
 
 DATE = "2020-01-30"
 MIDNIGHT = 1_580_360_400_000_000_000  # of that day in New York (UTC-5)
@@ -58,7 +58,9 @@ def test_inspect(path: Path, messages: list[bytes], barewire: Cli) -> None:
 
 
 def test_the_book_after_every_message_is_the_reference_book(path: Path, messages: list[bytes]) -> None:
-    replay = _core.Replay(str(path), protocol="itch-5.0", midnight_ns=MIDNIGHT, records=["mbo", "bbo"])
+    # Room for little: listing the orders of an instrument scans all there is room for.
+    room = {"instruments": 16, "orders": 1024, "levels": 1024}
+    replay = _core.Replay(str(path), protocol="itch-5.0", midnight_ns=MIDNIGHT, records=["mbo", "bbo"], book=room)
     buffer = np.empty(4096 * 64, np.uint8)
     order = np.dtype([("order_id", "<u8"), ("price", "<i8"), ("size", "<u4"), ("side", "S1"), ("zero", "V3")])
     level = np.dtype([("price", "<i8"), ("size", "<u8"), ("orders", "<u4"), ("zero", "<u4")])
@@ -74,12 +76,12 @@ def test_the_book_after_every_message_is_the_reference_book(path: Path, messages
         found = np.frombuffer(replay.orders(LOCATE), order)[["order_id", "price", "size", "side"]].tolist()
         assert found == wanted, f"message {number}: {raw!r}"
 
-        for which, side in enumerate("BS"):
-            levels = [(price * TICK, size, count) for price, size, count in reference.levels(LOCATE, side)]
-            depth = np.frombuffer(replay.depth(LOCATE, 1000)[which], level)
-            assert depth[["price", "size", "orders"]].tolist() == levels, f"message {number}: {raw!r}"
+        sides = levels(bids), levels(asks)
+        for packed, expected in zip(replay.depth(LOCATE, 1000), sides, strict=True):
+            depth = np.frombuffer(packed, level)[["price", "size", "orders"]].tolist()
+            assert depth == [(price * TICK, size, count) for price, size, count in expected], f"message {number}"
 
-        bbo = reference.bbo(LOCATE)
+        bbo = best_of(*sides)
         assert replay.top(LOCATE) == (
             UNDEFINED if bbo.bid_price is None else bbo.bid_price * TICK,
             bbo.bid_size,

@@ -283,20 +283,28 @@ class Books:
         sign = -1 if side == "B" else 1
         return sorted(found, key=lambda item: (sign * item[1].price, item[1].arrival))
 
-    def levels(self, locate: int, side: str) -> list[tuple[int, int, int]]:
-        """Price, all shares there, number of orders there; best price first."""
-        levels: dict[int, tuple[int, int]] = {}
-        for _, order in self.side(locate, side):
-            shares, count = levels.get(order.price, (0, 0))
-            levels[order.price] = (shares + order.shares, count + 1)
-        return [(price, shares, count) for price, (shares, count) in levels.items()]
-
     def bbo(self, locate: int) -> Bbo:
         """The best of both sides."""
-        bids, asks = self.levels(locate, "B"), self.levels(locate, "S")
-        bid_price, bid_size = bids[0][:2] if bids else (None, 0)
-        ask_price, ask_size = asks[0][:2] if asks else (None, 0)
-        return Bbo(bid_price, bid_size, ask_price, ask_size)
+        return best_of(levels(self.side(locate, "B")), levels(self.side(locate, "S")))
+
+
+Level = tuple[int, int, int]  # price (1e-4 dollars), all shares there, number of orders there
+
+
+def levels(side: list[tuple[int, Order]]) -> list[Level]:
+    """The levels of a side whose orders are given best first."""
+    found: dict[int, tuple[int, int]] = {}
+    for _, order in side:
+        shares, count = found.get(order.price, (0, 0))
+        found[order.price] = (shares + order.shares, count + 1)
+    return [(price, shares, count) for price, (shares, count) in found.items()]
+
+
+def best_of(bids: list[Level], asks: list[Level]) -> Bbo:
+    """The best bid and offer of a book with those levels."""
+    bid_price, bid_size = bids[0][:2] if bids else (None, 0)
+    ask_price, ask_size = asks[0][:2] if asks else (None, 0)
+    return Bbo(bid_price, bid_size, ask_price, ask_size)
 
 
 class BboRow(NamedTuple):
