@@ -134,9 +134,13 @@ impl<S: Sink> BookBench<S> {
         Some(BookBench { pipeline: Pipeline::new(books, sink, 0), peak_live_orders: 0 })
     }
 
-    /// One pass. Books are emptied before, outside the measured time.
-    pub fn run(&mut self, messages: &Messages) -> Run {
+    /// Empties the books, for another pass.
+    pub fn reset(&mut self) {
         self.pipeline.venue_mut().empty();
+    }
+
+    /// One pass over the messages; the books should be empty before it.
+    pub fn run(&mut self, messages: &Messages) -> Run {
         let mut place = 1;
         Run::measure(messages, |slice| {
             self.pipeline.unframed(slice, place);

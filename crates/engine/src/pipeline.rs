@@ -85,7 +85,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             Outcome::Deliver { skip } => {
                 self.counters.bump(Counter::PacketsDelivered);
                 context.sequence += u64::from(skip);
-                self.messages::<false>(framed.messages.skip(skip as usize), context);
+                let mut messages = framed.messages;
+                for _ in 0..skip {
+                    messages.next();
+                }
+                self.messages::<false>(messages, context);
                 u64::from(skip)
             }
             Outcome::Duplicate => {
