@@ -132,7 +132,7 @@ BBO = np.dtype(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stream=streams)
 def test_books_are_the_reference_books(stream: list[tuple[str, dict[str, int | str]] | bytes], tmp_path: Path) -> None:
     messages = as_bytes(stream)
