@@ -19,13 +19,10 @@ pub(super) fn detect(input: &mut Input, wanted: Option<Format>) -> Result<Format
     let whole = !input.need(LOOK_BYTES).map_err(failed)?;
     let bytes = input.available();
     let (compression, found) = (input.compression(), Head::of(bytes));
+    let broken = matches!(input.source_end(), Some(SourceEnd::Cut | SourceEnd::Damaged));
+    let decompress = || CaptureError::Decompress { compression, file_offset: input.progress().read };
     if bytes.is_empty() {
-        return Err(match input.source_end() {
-            Some(SourceEnd::Cut | SourceEnd::Damaged) => {
-                CaptureError::Decompress { compression, file_offset: input.progress().read }
-            }
-            _ => CaptureError::Empty { compression },
-        });
+        return Err(if broken { decompress() } else { CaptureError::Empty { compression } });
     }
     let by_magic = match bytes {
         // Microseconds and nanoseconds, either byte order.
@@ -41,6 +38,7 @@ pub(super) fn detect(input: &mut Input, wanted: Option<Format>) -> Result<Format
         (Some(expected), _) => Err(CaptureError::OtherFormat { expected, found }),
         (None, Some(format)) => Ok(format),
         (None, None) if is_binary_file(bytes, whole) => Ok(Format::BinaryFile),
+        (None, None) if broken && bytes.len() < Head::LEN => Err(decompress()),
         (None, None) => Err(cut_magic(bytes, whole).unwrap_or(CaptureError::Unrecognised { compression, found })),
     }
 }

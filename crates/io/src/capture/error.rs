@@ -9,18 +9,21 @@ use super::{Compression, Format};
 /// The first bytes of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    bytes: [u8; 16],
+    bytes: [u8; Head::LEN],
     len: usize,
 }
 
 impl Head {
+    /// Bytes that are kept.
+    pub const LEN: usize = 16;
+
     pub(super) fn of(data: &[u8]) -> Head {
-        let mut head = Head { bytes: [0; 16], len: data.len().min(16) };
+        let mut head = Head { bytes: [0; Head::LEN], len: data.len().min(Head::LEN) };
         head.bytes.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
         head
     }
 
-    /// At most the first 16 bytes.
+    /// At most the first [`LEN`](Self::LEN) bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
@@ -115,7 +118,7 @@ pub enum CaptureError {
         /// What it begins with, uncompressed.
         found: Head,
     },
-    /// The compressed stream gives nothing: it is cut or damaged at its beginning.
+    /// The compressed stream is cut or damaged so early that nothing shows what it holds.
     Decompress {
         /// Which compression.
         compression: Compression,
@@ -159,7 +162,7 @@ impl fmt::Display for CaptureError {
             CaptureError::Decompress { compression, file_offset } => {
                 write!(
                     f,
-                    "the {compression} stream is cut or damaged near byte {file_offset}, before anything came out"
+                    "the {compression} stream is cut or damaged near byte {file_offset}, before its contents show"
                 )
             }
             CaptureError::NoFrames => f.write_str("a BinaryFILE holds messages, not frames: read it by messages"),
