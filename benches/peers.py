@@ -103,7 +103,8 @@ def make_file(messages: int, instruments: int, live_orders: int) -> Path:
         DATA.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         print(f"making {path.relative_to(ROOT)}", file=sys.stderr)
-        command: list[str | Path] = [barewire, "sim", "--no-send", "--binaryfile", part, "--messages", str(messages), "--seed", "1"]
+        command: list[str | Path] = [barewire, "sim", "--no-send", "--binaryfile", part, "--seed", "1"]
+        command += ["--messages", str(messages)]
         command += ["--instruments", str(instruments), "--live-orders", str(live_orders)]
         subprocess.run(command, check=True, stdout=sys.stderr)
         part.rename(path)

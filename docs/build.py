@@ -106,8 +106,8 @@ def configuration_page() -> str:
     out = [
         "# Configuration\n",
         GENERATED.format(source="the models that check the file"),
-        "A feed is described by one TOML file. `barewire run --example-config` prints one to start from. A wrong value is "
-        "answered with its key, what stood there, and what may stand there.\n",
+        "A feed is described by one TOML file. `barewire run --example-config` prints one to start from. A wrong "
+        "value is answered with its key, what stood there, and what may stand there.\n",
     ]
     for key, whole in schema["properties"].items():
         reference = whole.get("$ref") or whole.get("items", {}).get("$ref") or whole["allOf"][0]["$ref"]

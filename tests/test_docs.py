@@ -2,8 +2,8 @@
 
 A document's blocks share a folder, as they would share a reader's: what one writes, the next may read. ``bash`` and
 ``python`` blocks are run, with the installed ``barewire`` on the path; what they start in the background is stopped
-when the document ends. ``toml`` blocks are checked as configurations. ``text`` is output or a picture. A block that cannot
-run here says why, in a comment on the line before it: ``<!-- not run: reason -->``.
+when the document ends. ``toml`` blocks are checked as configurations. ``text`` is output or a picture. A block that
+cannot run here says why, in a comment on the line before it: ``<!-- not run: reason -->``.
 """
 
 from __future__ import annotations
@@ -95,4 +95,7 @@ def test_blocks_run(document: Path, tmp_path: Path) -> None:
 
 
 def test_there_is_something_to_run() -> None:
-    assert sum(block.is_run and block.language in ("bash", "python") for d in DOCUMENTS for block in blocks(d.read_text())) > 5
+    assert (
+        sum(block.is_run and block.language in ("bash", "python") for d in DOCUMENTS for block in blocks(d.read_text()))
+        > 5
+    )

@@ -27,12 +27,12 @@ BOOK = {"instruments": 1024, "orders": 1024, "levels": 1024}
 class Packet(NamedTuple):
     line: int
     first: int
-    count: int  # 0: a heartbeat
+    size: int  # messages; 0: a heartbeat
 
 
 def stream(length: int) -> list[bytes]:
     """Adds of ever better prices on both sides: no two messages can be taken for each other."""
-    head = {"stock_locate": 1, "tracking_number": 0, "stock": "LINES"}
+    head: dict[str, int | str] = {"stock_locate": 1, "tracking_number": 0, "stock": "LINES"}
     return [
         encode(
             "A",
@@ -75,20 +75,22 @@ def test_first_copies_and_gaps(arrived: tuple[int, list[Packet]], different_line
     messages = stream(length)
     frames = []
     for index, packet in enumerate(packets):
-        content = messages[packet.first - 1 : packet.first - 1 + packet.count]
+        content = messages[packet.first - 1 : packet.first - 1 + packet.size]
         group = GROUPS[packet.line if different_lines else 0]
         payload = mold_packet(b"LINES00001", packet.first, content)
         frames.append((MIDNIGHT + 34_200_000_000_000 + index, frame(payload, group=group)))
     path = tmp_path / "lines.pcap"
     path.write_bytes(write_pcap(frames))
 
-    wanted, delivered, gaps = 1, [], []
+    wanted = 1
+    delivered: list[int] = []
+    gaps: list[tuple[int, int]] = []
     for packet in packets:
         if packet.first > wanted:
             gaps.append((wanted, packet.first - wanted))
             wanted = packet.first
-        delivered += range(wanted, packet.first + packet.count)
-        wanted = max(wanted, packet.first + packet.count)
+        delivered += range(wanted, packet.first + packet.size)
+        wanted = max(wanted, packet.first + packet.size)
 
     replay = _core.Replay(str(path), protocol="itch-5.0", midnight_ns=MIDNIGHT, records=["mbo"], book=BOOK)
     buffer, found = np.empty(4096 * 64, np.uint8), []
@@ -107,11 +109,11 @@ def test_first_copies_and_gaps(arrived: tuple[int, list[Packet]], different_line
 
     stats = dict(replay.stats())
     assert stats["packets"] == len(packets)
-    assert stats["messages"] == sum(packet.count for packet in packets)
+    assert stats["messages"] == sum(packet.size for packet in packets)
     assert stats["messages_book"] == len(delivered)
     assert stats["messages_duplicate"] == stats["messages"] - len(delivered)
     assert (stats["gaps"], stats["messages_missing"]) == (len(gaps), sum(count for _, count in gaps))
-    assert stats["packets_heartbeat"] == sum(packet.count == 0 for packet in packets)
+    assert stats["packets_heartbeat"] == sum(packet.size == 0 for packet in packets)
 
 
 HEAD = np.dtype(
@@ -130,4 +132,5 @@ def test_the_offsets_of_this_test_are_the_core_s() -> None:
         ("gap", ("sequence", "kind", "flags", "count")),
     ):
         offsets = {row["name"]: row["offset"] + 8 for row in _core.record_layouts()[kind]}
-        assert [offsets[name] for name in names] == [HEAD.fields[name][1] for name in HEAD.names]  # type: ignore[index]
+        assert HEAD.fields is not None
+        assert [offsets[name] for name in names] == [place[1] for place in HEAD.fields.values()]
