@@ -8,6 +8,7 @@ command line's from its own help, the Python page from docstrings.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shutil
@@ -56,7 +57,9 @@ FIELD_HEAD = ("offset", "bytes", "field", "type", "unit", "meaning")
 def protocol_page(name: str, protocol: dict[str, Any]) -> str:
     """A protocol's messages, fields and codes."""
     out = [f"# {protocol['title']}\n", GENERATED.format(source=f"`barewire.protocols()[{name!r}]`")]
-    out.append(f"Name in commands and configuration: `{name}`. Source: {protocol['source']}\n")
+    out.append(f"Source: {protocol['source']}\n")
+    if protocol["messages"]:
+        out.append(f"Its name in commands and configuration is `{name}`.\n")
     for title, structure in protocol.get("structures", {}).items():
         out += [f"## {title}\n", f"{structure['len']} bytes.\n", table(FIELD_HEAD, field_rows(structure["fields"]))]
     messages = protocol["messages"]
@@ -115,20 +118,24 @@ def configuration_page() -> str:
         title = f"[[{key}]]" if whole.get("type") == "array" else f"[{key}]"
         rows = []
         for name, field in model["properties"].items():
-            default = "**required**" if name in model.get("required", []) else f"`{toml(field.get('default'))}`"
+            default = "**required**" if name in model.get("required", []) else toml(name, field.get("default"))
             rows.append((f"`{name}`", default, field.get("description", "")))
         text = " ".join(model.get("description", "").split())
         out += [f"## `{title}`\n", f"{text}\n", table(("key", "default", "what may stand there"), rows)]
     return "\n".join(out)
 
 
-def toml(value: object) -> str:
+def toml(name: str, value: object) -> str:
     """A default as the file would have it."""
     if value is None:
         return "left out"
     if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value).replace("'", '"')
+        text = str(value).lower()
+    elif name == "mode" and isinstance(value, int):
+        text = oct(value)  # file permissions
+    else:
+        text = json.dumps(value)
+    return f"`{text}`"
 
 
 def cli_page() -> str:
@@ -199,7 +206,7 @@ def members(kind: type) -> Iterator[tuple[str, str, Any]]:
         if name.startswith("_"):
             continue
         if isinstance(member, property):
-            yield name, name, member
+            yield name, "", member
         elif isinstance(member, classmethod | staticmethod):
             yield name, signature(member.__func__, f"{kind.__name__}.{name}"), member.__func__
         elif inspect.isfunction(member):
@@ -223,12 +230,20 @@ def api_page() -> str:
         if inspect.isclass(thing) and not is_exception and not issubclass(thing, tuple):
             for member, call, function in members(thing):
                 if inspect.getdoc(function):
-                    out += [f"### {name}.{member}\n", f"```text\n{call}\n```\n", docstring(function)]
-    shown = [
-        (f"`{name}`", f"`{value}`" if not hasattr(value, "fields") else "a numpy dtype") for name, value in constants
-    ]
+                    out.append(f"### {name}.{member}\n")
+                    out += [f"```text\n{call}\n```\n"] if call else []
+                    out.append(docstring(function))
+    shown = [(f"`{name}`", constant(value)) for name, value in constants]
     out += ["## Constants\n", table(("name", "value"), shown)]
     return "\n".join(out)
+
+
+def constant(value: object) -> str:
+    """What a constant is, on one line."""
+    if hasattr(value, "fields"):
+        return "a numpy dtype"
+    text = re.sub(r"barewire\.\w+\.", "", str(value))
+    return f"`{text}`" if len(text) < 100 else f"a text of {text.count(chr(10))} lines"
 
 
 def main() -> int:
