@@ -2,7 +2,8 @@
 //!
 //! # Specification
 //!
-//! - Ethernet II: IEEE 802.3-2018, 3.2; VLAN tags: IEEE 802.1Q-2018, 9.3 (0x8100) and stacked 9.5 (0x88a8, once 802.1ad).
+//! - Ethernet II: IEEE 802.3-2018, 3.2; VLAN tags: IEEE 802.1Q-2018, 9.3 (0x8100) and stacked 9.5 (0x88a8, once
+//!   802.1ad).
 //! - IPv4: RFC 791, 3.1; the checksum: RFC 1071; multicast MAC addresses: RFC 1112, 6.4.
 //! - UDP: RFC 768.
 //!
@@ -10,10 +11,10 @@
 //!
 //! [`datagram`] checks, in this order: that the frame's tags and headers are whole; that IPv4 follows; that its header
 //! length is possible, that its total length lies within the bytes given and the header within that; that UDP follows;
-//! that the packet is no fragment; that UDP's length is possible and lies within IP's. [`Datagram::payload`] is then what UDP's
-//! length says: neither Ethernet's padding, nor a frame check sequence, nor a capture device's trailer leaks into it
-//! ([`trailer`] returns those). Header options are skipped. Checksums are not looked at, since cards check them and
-//! captures of a sending machine hold unfinished ones; [`verified_datagram`] does look.
+//! that the packet is no fragment; that UDP's length is possible and lies within IP's. [`Datagram::payload`] is then
+//! what UDP's length says: neither Ethernet's padding, nor a frame check sequence, nor a capture device's trailer
+//! leaks into it ([`trailer`] returns those). Header options are skipped. Checksums are not looked at, since cards
+//! check them and captures of a sending machine hold unfinished ones; [`verified_datagram`] does look.
 //!
 //! [`encode_headers`] and [`encode`] write frames that pass every check, checksums included.
 
@@ -331,7 +332,8 @@ pub fn encode_headers(
     Ok(())
 }
 
-/// Writes a whole frame, tagged where `vlan` is given (of which the low 12 bits count), and returns its length in bytes.
+/// Writes a whole frame, tagged where `vlan` is given (of which the low 12 bits count), and returns its length in
+/// bytes.
 ///
 /// The frame is neither padded to Ethernet's 60 bytes nor closed with a frame check sequence: cards do both.
 ///
@@ -405,8 +407,8 @@ fn pseudo_header(ip: &Ipv4, udp: &Udp) -> u64 {
 
 /// The unfolded sum of big-endian 16-bit words; an odd last byte counts as a word's first.
 ///
-/// The words are added four bytes at a time in the machine's order: a ones' complement sum comes out the same, its bytes
-/// swapped (RFC 1071, 2). 2^32 bytes would be needed to overflow.
+/// The words are added four bytes at a time in the machine's order: a ones' complement sum comes out the same, its
+/// bytes swapped (RFC 1071, 2). 2^32 bytes would be needed to overflow.
 fn sum(bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<4>();
     let words: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();

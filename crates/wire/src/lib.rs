@@ -12,9 +12,9 @@
 //!
 //! Input is untrusted. Every function that takes bytes from outside checks their length first and returns an error, or
 //! the bytes' view; it never panics, never allocates and never reads beyond the slice. What a view refers to has been
-//! checked once, when the view was made: no accessor fails, and none checks again. Values are *not* checked: a code that
-//! no edition of a specification has, a price of any size, text that is not text all decode, and it is for the reader to
-//! judge them.
+//! checked once, when the view was made: no accessor fails, and none checks again. Values are *not* checked: a code
+//! that no edition of a specification has, a price of any size, text that is not text all decode, and it is for the
+//! reader to judge them.
 //!
 //! Each layout is declared once, with [`layout!`](barewire_types::layout!). The struct is a view by
 //! [`zerocopy::FromBytes::ref_from_bytes`], an encoder by [`zerocopy::IntoBytes::as_bytes`] and a table of fields by

@@ -2,8 +2,8 @@
 //!
 //! # Specification
 //!
-//! "MoldUDP64 Protocol Specification", Nasdaq, version 1.00. Downstream packets: a header of session, sequence number and
-//! message count, then the message blocks, each a 2-byte length and so many bytes. All integers are big-endian.
+//! "MoldUDP64 Protocol Specification", Nasdaq, version 1.00. Downstream packets: a header of session, sequence number
+//! and message count, then the message blocks, each a 2-byte length and so many bytes. All integers are big-endian.
 //!
 //! - Every message consumes one sequence number, empty ones too; the header's is the first message's.
 //! - Count 0 is a heartbeat, 0xFFFF the end of the session: no blocks, and the sequence number of the *next* message.
@@ -11,9 +11,9 @@
 //!
 //! # Contract
 //!
-//! [`Packet::parse`] checks that the header is whole and that the numbers of the declared messages do not pass 2^64, and
-//! walks the blocks once. Only whole blocks count: a packet that was cut off, or that declares more or less than it
-//! holds, yields what is whole and says so ([`Packet::is_damaged`]). [`Packet::messages`] then yields exactly
+//! [`Packet::parse`] checks that the header is whole and that the numbers of the declared messages do not pass 2^64,
+//! and walks the blocks once. Only whole blocks count: a packet that was cut off, or that declares more or less than
+//! it holds, yields what is whole and says so ([`Packet::is_damaged`]). [`Packet::messages`] then yields exactly
 //! [`Packet::whole`] messages and cannot fail.
 
 use core::ascii::escape_default;

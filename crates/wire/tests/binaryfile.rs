@@ -49,7 +49,8 @@ proptest! {
         prop_assert!(found.iter().zip(&messages).all(|(found, message)| found == message));
         let rest = iterator.rest();
         prop_assert_eq!(step(rest), Step::NeedMore);
-        prop_assert_eq!(found.iter().map(|message| HEADER_LEN + message.len()).sum::<usize>() + rest.len(), bytes.len());
+        let whole: usize = found.iter().map(|message| HEADER_LEN + message.len()).sum();
+        prop_assert_eq!(whole + rest.len(), bytes.len());
         // No whole record is left: what follows the last found one is longer than what is left over.
         prop_assert!(messages.get(found.len()).is_none_or(|next| HEADER_LEN + next.len() > rest.len()));
     }

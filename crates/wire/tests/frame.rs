@@ -268,7 +268,8 @@ proptest! {
         prop_assert_ne!(&udp[6..], &[0, 0]);
     }
 
-    /// Any one bit that the checksums cover, turned over, is noticed. Not so a length: over other bytes, any sum may come.
+    /// Any one bit that the checksums cover, turned over, is noticed. Not so a length: over other bytes, any sum may
+    /// come.
     #[test]
     fn one_wrong_bit_is_noticed(payload in vec(any::<u8>(), 1..200), at in any::<Index>(), bit in 0..8) {
         let mut out = frame(None, &payload);

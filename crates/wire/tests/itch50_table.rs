@@ -1,5 +1,5 @@
-//! The layouts against the specification's tables, transcribed from the field tables of the edition of 2026-02-19 without
-//! a look at the structs.
+//! The layouts against the specification's tables, transcribed from the field tables of the edition of 2026-02-19
+//! without a look at the structs.
 
 use std::collections::BTreeSet;
 

@@ -188,7 +188,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_agree_with_the_slow_decoder(bytes in vec(any::<u8>(), 0..80), count in 0..5u16, short in any::<bool>()) {
+    fn any_bytes_agree_with_the_slow_decoder(
+        bytes in vec(any::<u8>(), 0..80), count in 0..5u16, short in any::<bool>(),
+    ) {
         let mut bytes = bytes;
         if let (true, Some(to)) = (short, bytes.get_mut(18..20)) {
             to.copy_from_slice(&count.to_be_bytes());
