@@ -7,7 +7,7 @@
 //! The model is the real code with events of one or two words: enough for a torn event to show, since each word carries
 //! the event's number.
 
-use crate::protocol::{Position, Read, Slot, Slots, head};
+use crate::protocol::{Entry, Position, Read, Slot, Slots, head};
 use crate::sync::{AtomicU64, Ordering};
 use loom::sync::Arc;
 use std::ptr::NonNull;
@@ -34,16 +34,31 @@ fn event<const W: usize>(n: u64) -> [u64; W] {
     std::array::from_fn(|word| (n + 1) << (8 * word))
 }
 
+/// What is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Numbered<const W: usize> {
+    n: u64,
+    words: [u64; W],
+}
+
+impl<const W: usize> Entry<W> for Numbered<W> {
+    fn event(&mut self) -> &mut [u64; W] {
+        &mut self.words
+    }
+
+    fn set_ring_sequence(&mut self, n: u64) {
+        self.n = n;
+    }
+}
+
 /// Reads once, and checks all that came: whole, in order, none twice, none passed over but those counted as lost.
 fn read<const W: usize>(memory: &Memory<W>, position: &mut Position, limit: usize) -> Read {
     let before = position.next;
-    let mut seen = 0;
-    let read = position.read(&memory.slots(), &memory.cursor, limit, |i, n, words| {
-        assert_eq!(*words, event(n), "event {n} is torn");
-        assert_eq!(i, seen);
-        seen += 1;
-    });
-    assert_eq!(seen, read.count);
+    let mut out = vec![Numbered { n: u64::MAX, words: [0; W] }; limit];
+    let read = position.read(&memory.slots(), &memory.cursor, &mut out);
+    for (n, found) in (before + read.lost..).zip(&out[..read.count]) {
+        assert_eq!(*found, Numbered { n, words: event(n) });
+    }
     assert_eq!(before + read.lost + read.count as u64, position.next);
     read
 }

@@ -135,6 +135,14 @@ pub struct Read {
     pub lost: u64,
 }
 
+/// Where an event is read to.
+pub(crate) trait Entry<const W: usize> {
+    /// The place of the event's words.
+    fn event(&mut self) -> &mut [u64; W];
+    /// Notes the event's number.
+    fn set_ring_sequence(&mut self, n: u64);
+}
+
 /// Where the next read begins, and the overrun rule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
@@ -143,7 +151,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Reads events in order into `out` through `accept(out, n, event)`, up to `limit` of them.
+    /// Reads events in order into `out`. What lies behind the ones counted may have been written to, and means nothing.
     ///
     /// Cost: two loads of the sequence word and W of the payload an event, all of one cache line. The cursor's line,
     /// which the producer writes with every event, is touched only after an overrun.
@@ -152,38 +160,42 @@ impl Position {
         &mut self,
         slots: &Slots<W>,
         cursor: &AtomicU64,
-        limit: usize,
-        mut accept: impl FnMut(usize, u64, &[u64; W]),
+        out: &mut [impl Entry<W>],
     ) -> Read {
+        // Copies on the stack: behind a reference they would be loaded again after every fence.
+        let (slots, mut next) = (*slots, self.next);
         let mut read = Read::default();
-        let mut event = [0; W];
-        while read.count < limit {
-            match slots.read_slot(self.next, &mut event) {
+        while let Some(entry) = out.get_mut(read.count) {
+            // Straight into the caller's memory: an event does not fit the registers that are left.
+            match slots.read_slot(next, entry.event()) {
                 Found::Event => {
-                    accept(read.count, self.next, &event);
+                    entry.set_ring_sequence(next);
                     read.count += 1;
-                    self.next += 1;
+                    next += 1;
                 }
                 Found::NotYet => break,
                 Found::Overrun { .. } if read.count > 0 => break,
-                Found::Overrun { head } => read.lost += self.skip(slots.capacity(), head, cursor),
+                Found::Overrun { head } => {
+                    let resume = resume(next, slots.capacity(), head, cursor);
+                    read.lost += resume - next;
+                    next = resume;
+                }
             }
         }
+        self.next = next;
         read
     }
+}
 
-    /// Moves on from an overrun to where the producer will not be at once, and says how many events that passed over.
-    #[cold]
-    fn skip(&mut self, capacity: u64, seen: u64, cursor: &AtomicU64) -> u64 {
-        // The slot's word may be ahead of what this thread sees of the cursor, and is behind it by up to a lap.
-        let head = head(cursor).max(seen);
-        // In memory that a producer wrote, head is at least next + capacity, so this is ahead of next; in memory that
-        // something else scribbled over, it must be so all the same.
-        let resume = head.saturating_sub(kept_after_overrun(capacity)).max(self.next.saturating_add(1));
-        let lost = resume - self.next;
-        self.next = resume;
-        lost
-    }
+/// Where to go on after event `next` was found overwritten by one of the `seen` that were published or begun: where the
+/// producer will not be at once, and always after `next`.
+#[cold]
+fn resume(next: u64, capacity: u64, seen: u64, cursor: &AtomicU64) -> u64 {
+    // The slot's word may be ahead of what this thread sees of the cursor, and is behind it by up to a lap.
+    let head = head(cursor).max(seen);
+    // In memory that a producer wrote, head is at least next + capacity, so this is ahead of next; in memory that
+    // something else scribbled over, it must be so all the same.
+    head.saturating_sub(kept_after_overrun(capacity)).max(next + 1)
 }
 
 /// How far behind the producer a reader goes on after an overrun: three quarters of the ring. The oldest quarter is

@@ -3,11 +3,11 @@
 use crate::identity::Identity;
 use crate::layout::{Header, Instrument, Layout, RingRecord, STAT_NAME_BYTES, STATS_WORDS, state};
 use crate::name::{FileId, RingName, bearer, options, regular};
-use crate::protocol::{Position, Read, Slots, head};
+use crate::protocol::{Entry, Position, Read, Slots, head};
 use crate::shm::{self, Access, Mapping};
 use crate::sync::{Ordering, load_acquire};
 use crate::{EVENT_WORDS, RingError};
-use barewire_types::{Record, UnixNanos};
+use barewire_types::UnixNanos;
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -61,6 +61,18 @@ pub struct RingInfo {
     pub heartbeat: UnixNanos,
     /// Events published so far.
     pub published: u64,
+}
+
+impl Entry<EVENT_WORDS> for RingRecord {
+    #[inline(always)]
+    fn event(&mut self) -> &mut [u64; EVENT_WORDS] {
+        &mut self.record.0
+    }
+
+    #[inline(always)]
+    fn set_ring_sequence(&mut self, n: u64) {
+        self.ring_sequence = n;
+    }
 }
 
 /// How a reader came by its ring.
@@ -132,14 +144,13 @@ impl Reader {
     ///
     /// `lost` events were overwritten before they could be read; they lie immediately before `out[0]`. Whatever
     /// happens, events read plus events lost are the events that the reader has moved over, each counted once. After an
-    /// overrun the reader goes on three quarters of the ring behind the producer.
+    /// overrun the reader goes on three quarters of the ring behind the producer. What was in `out` behind the records
+    /// counted may be overwritten.
     ///
     /// Cost: one cache line an event; no system call, no allocation.
     #[inline]
     pub fn read(&mut self, out: &mut [RingRecord]) -> Read {
-        self.position.read(&self.slots, self.mapping.published(), out.len(), |i, ring_sequence, event| {
-            out[i] = RingRecord { ring_sequence, record: Record(*event) };
-        })
+        self.position.read(&self.slots, self.mapping.published(), out)
     }
 
     /// Goes to the oldest event that the ring still has, without counting anything as lost. Under a fast producer that
