@@ -11,7 +11,7 @@ use barewire_wire::frame::MAX_PAYLOAD_LEN;
 
 use crate::interfaces::local_addresses;
 use crate::packet::counters;
-use crate::socket::{Socket, in_addr, interface_index, sockaddr};
+use crate::socket::{Buffer, Socket, in_addr, interface_index, sockaddr};
 
 /// How to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,10 +165,7 @@ impl UdpSender {
         socket.require(libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, libc::c_int::from(options.ttl), "IP_MULTICAST_TTL")?;
         let loopback = libc::c_int::from(options.loopback);
         socket.require(libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, loopback, "IP_MULTICAST_LOOP")?;
-        let sndbuf_bytes = match options.sndbuf_bytes {
-            Some(bytes) => socket.set_buffer(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, bytes)?,
-            None => socket.buffer(libc::SO_SNDBUF)?,
-        };
+        let sndbuf_bytes = socket.set_buffer(Buffer::Send, options.sndbuf_bytes)?;
         if let Some(source) = options.source {
             socket.bind(SocketAddrV4::new(source, 0)).map_err(|error| match error.raw_os_error() {
                 Some(libc::EADDRNOTAVAIL) => {
@@ -228,8 +225,8 @@ impl UdpSender {
                 Some(libc::EAGAIN) => self.counters.would_block += 1,
                 Some(libc::ENOBUFS) => self.counters.no_buffers += 1,
                 Some(libc::EINTR) => {}
-                // No checksums by the interface, longer than its packets, or a kernel before 4.18.
-                Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP) if self.first_run() > 1 => {
+                // The interface makes no checksums, its packets are shorter, or the kernel is too old.
+                Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP) if self.first_run() > 1 => {
                     self.counters.segmentation_refused += 1;
                     self.segmentation = false;
                     continue;

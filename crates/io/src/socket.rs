@@ -111,24 +111,28 @@ impl Socket {
     }
 
     /// Asks for a kernel buffer of so many bytes, beyond the system's limit where the process may; returns the bytes
-    /// that it got. `option` and `forced` are the receive or the send buffer's pair.
-    pub(crate) fn set_buffer(
-        &self,
-        option: libc::c_int,
-        forced: libc::c_int,
-        bytes: usize,
-    ) -> Result<usize, OpenError> {
-        let asked = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-        if self.set(libc::SOL_SOCKET, forced, asked).is_err() {
-            self.require(libc::SOL_SOCKET, option, asked, "SO_RCVBUF or SO_SNDBUF")?;
+    /// that it got. `None` leaves the system's default.
+    pub(crate) fn set_buffer(&self, buffer: Buffer, bytes: Option<usize>) -> Result<usize, OpenError> {
+        let (option, forced, call) = match buffer {
+            Buffer::Receive => (libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, "SO_RCVBUF"),
+            Buffer::Send => (libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, "SO_SNDBUF"),
+        };
+        if let Some(bytes) = bytes {
+            let asked = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+            if self.set(libc::SOL_SOCKET, forced, asked).is_err() {
+                self.require(libc::SOL_SOCKET, option, asked, call)?;
+            }
         }
-        self.buffer(option)
-    }
-
-    /// The bytes of a kernel buffer. The kernel doubles what it is asked for, to have room for its own bookkeeping; this
-    /// is half of what it says, and so comparable with what was asked.
-    pub(crate) fn buffer(&self, option: libc::c_int) -> Result<usize, OpenError> {
-        let doubled = self.get(option).map_err(|error| self.os("getsockopt", error))?;
+        // The kernel doubles what it is asked for, to have room for its own bookkeeping; half of what it says is
+        // comparable with what was asked.
+        let doubled = self.get(option).map_err(|error| self.os(call, error))?;
         Ok(usize::try_from(doubled).unwrap_or(0) / 2)
     }
+}
+
+/// One of a socket's two kernel buffers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Buffer {
+    Receive,
+    Send,
 }

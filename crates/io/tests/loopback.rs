@@ -204,15 +204,18 @@ fn packets_that_overflow_the_buffer_are_counted() {
 
     // Older packets follow the newest count: none may be counted twice.
     asks.refresh().unwrap();
-    let drops = asks.counters().kernel_drops;
-    assert!(drops > 0);
-    while asks.receive(&mut |_| {}).unwrap() > 0 {}
-    asks.refresh().unwrap();
-    assert_eq!(asks.counters().kernel_drops, drops);
-    assert_eq!(asks.counters().packets + drops, SENT);
+    let begun = Instant::now();
+    while asks.counters().packets + asks.counters().kernel_drops < SENT {
+        asks.receive(&mut |_| {}).unwrap();
+        asks.refresh().unwrap();
+        assert!(begun.elapsed() < PATIENCE, "{:?}", asks.counters());
+    }
+    assert_eq!(asks.receive(&mut |_| {}).unwrap(), 0);
+    assert!(asks.counters().kernel_drops > 0);
+    assert_eq!(asks.counters().packets + asks.counters().kernel_drops, SENT);
 
+    // The drops come to light with the next packet that there is room for.
     while waits.receive(&mut |_| {}).unwrap() > 0 {}
-    assert_eq!(waits.counters().packets + drops, SENT);
     send(&mut sender, to, b"one more");
     receive(&mut waits, 1);
     assert_eq!(waits.counters().packets + waits.counters().kernel_drops, SENT + 1);
@@ -285,12 +288,15 @@ fn a_unicast_line_takes_one_batch_a_call() {
     let batch: Vec<_> =
         payloads.iter().map(|payload| Outgoing { to: SocketAddrV4::new(address, port), payload }).collect();
     assert_eq!(sender.send_all(&batch, PATIENCE).unwrap(), 20);
-    let mut seen = Vec::new();
-    for expected in [8, 8, 4, 0] {
-        assert_eq!(receiver.receive(&mut |packet| seen.push(packet.payload[0])).unwrap(), expected);
+    let (mut seen, mut batches) = (Vec::new(), 0);
+    let begun = Instant::now();
+    while seen.len() < 20 {
+        let delivered = receiver.receive(&mut |packet| seen.push(packet.payload[0])).unwrap();
+        assert!(delivered <= 8 && begun.elapsed() < PATIENCE);
+        batches += u64::from(delivered > 0);
     }
     assert!(seen.into_iter().eq(0..20));
-    assert_eq!(receiver.counters().batches, 3);
+    assert!(batches >= 3 && receiver.counters().batches == batches);
 }
 
 /// Whatever the lengths, what passes through the kernel as one arrives as it was given, in order.

@@ -1,5 +1,6 @@
 //! A window on the uncompressed bytes, in one buffer that is filled again and again.
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 
@@ -10,7 +11,6 @@ use super::{Compression, Damage, End, MAX_RECORD_BYTES, Progress};
 /// make reads rare.
 const BUFFER_BYTES: usize = 256 << 10;
 
-#[derive(Debug)]
 pub(super) struct Input {
     source: Source,
     buffer: Vec<u8>,
@@ -20,6 +20,14 @@ pub(super) struct Input {
     /// Where `buffer[0]` lies in the uncompressed file.
     base: u64,
     end: Option<SourceEnd>,
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Input");
+        out.field("source", &self.source).field("offset", &self.offset()).field("available", &self.available().len());
+        out.field("end", &self.end).finish_non_exhaustive()
+    }
 }
 
 impl Input {

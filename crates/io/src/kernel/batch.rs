@@ -5,6 +5,7 @@
 //! unless such datagrams come. The stride is no multiple of 4,096 or of 65,536, so that the buffers' first lines, which
 //! hold all that most feeds send, spread over the cache's sets instead of pushing each other out.
 
+use std::fmt;
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -42,7 +43,6 @@ pub(super) struct Message<'a> {
 ///
 /// The headers point to the slots and the slots to the payloads. Slots and payloads are only ever reached through the raw
 /// pointers below, never through a reference to the whole, so the kernel's writes meet no live reference.
-#[derive(Debug)]
 pub(super) struct Batch {
     headers: Box<[libc::mmsghdr]>,
     slots: NonNull<Slot>,
@@ -50,6 +50,15 @@ pub(super) struct Batch {
     mapped: usize,
     /// How many headers the last call has written to.
     used: usize,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("messages", &self.headers.len())
+            .field("bytes", &self.mapped)
+            .finish_non_exhaustive()
+    }
 }
 
 // SAFETY: the pointers are to memory that the batch alone owns.
@@ -142,7 +151,7 @@ impl Batch {
     pub(super) fn messages(&self, received: usize) -> impl Iterator<Item = Message<'_>> {
         self.headers.iter().take(received.min(self.used)).map(|header| {
             // SAFETY: the kernel filled this header, its slot and its payload by the last `receive`, and cannot write
-            // there again while `self` is borrowed. `msg_len` is what it wrote, at most `iov_len`, without MSG_TRUNC.
+            // there again while `self` is borrowed. Without MSG_TRUNC in the call, `msg_len` is what it wrote.
             unsafe { message(header) }
         })
     }
@@ -150,8 +159,8 @@ impl Batch {
 
 /// # Safety
 ///
-/// The header, and what it points to, was filled by `recvmmsg` without MSG_TRUNC among its flags, and stays untouched as
-/// long as the message lives.
+/// The header, and what it points to, was filled by a `recvmmsg` that was not called with MSG_TRUNC, and stays untouched
+/// as long as the message lives.
 #[inline]
 unsafe fn message(header: &libc::mmsghdr) -> Message<'_> {
     let head = &header.msg_hdr;

@@ -8,7 +8,7 @@ use crate::Waker;
 use crate::error::{OpenError, Purpose};
 use crate::interfaces::local_addresses;
 use crate::packet::{LineConfig, ReceiverCounters};
-use crate::socket::{Socket, in_addr, interface_index};
+use crate::socket::{Buffer, Socket, in_addr, interface_index};
 
 impl KernelReceiver {
     /// Opens one socket a line and joins its group.
@@ -62,10 +62,7 @@ fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<(Line, Line
         bind_to_device(&socket, what, name)?;
     }
     socket.require(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1, "SO_RXQ_OVFL")?;
-    let rcvbuf_bytes = match options.rcvbuf_bytes {
-        Some(bytes) => socket.set_buffer(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, bytes)?,
-        None => socket.buffer(libc::SO_RCVBUF)?,
-    };
+    let rcvbuf_bytes = socket.set_buffer(Buffer::Receive, options.rcvbuf_bytes)?;
     if let Some(us) = options.busy_poll_us {
         let us = libc::c_int::try_from(us).unwrap_or(libc::c_int::MAX);
         socket.set(libc::SOL_SOCKET, libc::SO_BUSY_POLL, us).map_err(|error| match error.raw_os_error() {

@@ -1,0 +1,74 @@
+//! The loops that run all day: no allocation in sending and receiving, whatever the mode.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode};
+use barewire_io::send::{Outgoing, SendOptions, UdpSender};
+use barewire_io::{LineConfig, Receiver};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is the system allocator's own.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Threads that are ending have no counter any more.
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn sending_and_receiving_allocate_nothing() {
+    const ROUNDS: u64 = 200;
+    const BATCH: u64 = 32;
+    let pid = std::process::id();
+    for (n, mode) in [Mode::Busy, Mode::Blocking].into_iter().enumerate() {
+        let group = Ipv4Addr::new(239, (pid >> 8) as u8, pid as u8, 200 + n as u8);
+        let port = 31_000 + (pid % 1_000) as u16;
+        let line = LineConfig { group, port, interface: Some("lo".into()), source: None, line: 0 };
+        let mut receiver = KernelReceiver::open(&[line], KernelOptions { mode, ..KernelOptions::default() }).unwrap();
+        receiver.set_timeout(Some(Duration::from_secs(10)));
+        for segmentation in [false, true] {
+            let options = SendOptions { interface: Some("lo".into()), segmentation, ..SendOptions::default() };
+            let mut sender = UdpSender::open(&options).unwrap();
+            let payload = [7; 1_000];
+            let batch = [Outgoing { to: SocketAddrV4::new(group, port), payload: &payload }; BATCH as usize];
+            let (mut packets, mut calls) = (0, 0);
+            let before = (ALLOCATIONS.get(), receiver.counters());
+            for _ in 0..ROUNDS {
+                assert_eq!(sender.send_all(&batch, Duration::from_secs(10)).unwrap(), BATCH as usize);
+                let mut missing = BATCH;
+                while missing > 0 {
+                    let mut take = |packet: barewire_io::Packet<'_>| packets += packet.payload.len() as u64 / 1_000;
+                    let delivered = receiver.receive(&mut take).unwrap();
+                    calls += u64::from(delivered > 0);
+                    missing -= delivered as u64;
+                }
+            }
+            assert_eq!(ALLOCATIONS.get(), before.0, "{mode:?}");
+            assert_eq!(packets, ROUNDS * BATCH);
+            // One line: what a call hands over is what one system call took.
+            assert_eq!(calls, receiver.counters().batches - before.1.batches, "{mode:?}");
+        }
+    }
+    // The count itself works.
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(vec![1u8]));
+    assert_eq!(ALLOCATIONS.get(), before + 1);
+}
