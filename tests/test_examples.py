@@ -22,7 +22,18 @@ LINE = "239.255.64.31:26731"
 def exchange() -> Iterator[None]:
     """A simulated exchange on loopback."""
     program = Path(sys.executable).with_name("barewire")
-    command = [program, "sim", "--line", f"{LINE}@lo", "--rate", "20k", "--instruments", "50", "--duration", "60"]
+    command: list[str | Path] = [
+        program,
+        "sim",
+        "--line",
+        f"{LINE}@lo",
+        "--rate",
+        "20k",
+        "--instruments",
+        "50",
+        "--duration",
+        "60",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield
     process.terminate()
@@ -55,7 +66,7 @@ def test_follow(config: Path) -> None:
         deadline = time.monotonic() + 15
         while not Path(f"/dev/shm/barewire.{name}").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        command = [sys.executable, EXAMPLES / "follow.py", name, "2.5"]
+        command: list[str | Path] = [sys.executable, EXAMPLES / "follow.py", name, "2.5"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         feed.terminate()
     assert done.returncode == 0, done.stderr

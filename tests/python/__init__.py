@@ -1,0 +1,1 @@
+"""Tests of the Python package: what users import and type."""
