@@ -1,12 +1,30 @@
 //! The exchange simulator: a venue to develop, test, show and measure a feed handler against.
 //!
-//! - [`Exchange`]: a Nasdaq-like market's day as TotalView-ITCH 5.0 messages, from a seed.
+//! - [`Exchange`]: a Nasdaq-like market's day as TotalView-ITCH 5.0 messages, from a seed. A pure function, without IO.
+//! - [`Simulator`]: sends an exchange's messages as a MoldUDP64 session, on an A and a B line, at a [`Pace`].
+//! - [`Sink`]: where the packets go: [`MulticastSink`], [`PcapSink`], [`BinaryFileSink`], [`PacketMemory`],
+//!   [`BinaryFileMemory`]. Any number at once.
+//!
+//! It does not lose, reorder or damage packets, and answers no requests.
 #![forbid(unsafe_code)]
 
 mod exchange;
+mod pace;
+mod packing;
+mod session;
+mod simulator;
+mod sink;
 
+pub use barewire_wire::moldudp64::Session;
 pub use exchange::{
     ConfigError, Exchange, ExchangeConfig, Length, MAX_INSTRUMENTS, MAX_LIVE_ORDERS, MessageBuffer, Mix,
+};
+pub use pace::{Burst, MAX_RATE, Pace};
+pub use session::{MIN_PAYLOAD, SessionConfig, SessionError};
+pub use simulator::{LineReport, Progress, Report, Simulator, SimulatorConfig, SimulatorError, Time};
+pub use sink::{
+    BinaryFileMemory, BinaryFileSink, Line, MulticastLine, MulticastSink, PacketMemory, PcapSink, SimPacket, Sink,
+    SinkError, SinkLosses,
 };
 
 /// Length of the longest message in bytes.

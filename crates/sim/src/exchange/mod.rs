@@ -21,6 +21,7 @@ mod symbols;
 
 pub use config::{ConfigError, ExchangeConfig, Length, MAX_INSTRUMENTS, MAX_LIVE_ORDERS, Mix};
 pub use encode::MessageBuffer;
+pub(crate) use random::Random;
 
 use barewire_types::Side;
 use barewire_wire::U48;
@@ -32,7 +33,7 @@ use incidents::Incidents;
 use market::{Instrument, Market};
 use plan::Plans;
 use price::Factors;
-use random::{Alias, Random, waiting};
+use random::{Alias, waiting};
 
 /// How memory is asked for ahead of its use.
 type Ahead = barewire_io::memory::CachePrefetch;

@@ -5,10 +5,11 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// The source of every draw.
 #[derive(Clone, Debug)]
-pub(super) struct Random(Xoshiro256PlusPlus);
+pub(crate) struct Random(Xoshiro256PlusPlus);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Random {
+    /// A stream of its own for each seed.
+    pub(crate) fn new(seed: u64) -> Random {
         Random(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
@@ -20,7 +21,7 @@ impl Random {
 
     /// A number below `n`, evenly but for one part in 2^32; 0 for 0.
     #[inline(always)]
-    pub(super) fn below(&mut self, n: u32) -> u32 {
+    pub(crate) fn below(&mut self, n: u32) -> u32 {
         below(self.bits() as u32, n)
     }
 
