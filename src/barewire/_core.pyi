@@ -156,7 +156,7 @@ class Inspector:
 @final
 class Simulator:
     # {"seed", "instruments", "live_orders", "messages": int | None, "duration_ns": int | None, "rate": float | None,
-    #  "max_payload", "messages_per_packet": int | None, "session": str, "midnight_ns": int | None, "prepare": bool,
+    #  "max_payload", "messages_per_packet": int | None, "session": str, "midnight_ns": int, "real_time": bool, "prepare": bool,
     #  "lines": [{"group", "port", "interface"}, ...], "ttl", "different_cuts": bool, "pcap": str | None,
     #  "binaryfile": str | None, "heartbeat_ns", "core": int | None}
     def __new__(cls, config: dict[str, Any]) -> Simulator: ...

@@ -399,8 +399,8 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
 
     #[inline(always)]
     fn apply<S: Sink>(&mut self, message: &[u8], context: &Context, out: &mut Publisher<S>, counters: &mut Counters) {
-        let counter = match Message::parse(message) {
-            Ok(message) => self.message(message, context, out, counters),
+        let counter = match Message::dispatch(message, |message| self.message(message, context, out, counters)) {
+            Ok(counter) => counter,
             Err(ItchError::Empty) => Counter::MessagesEmpty,
             Err(ItchError::BadLength { .. }) => Counter::MessagesBadLength,
             Err(_) => Counter::MessagesUnknownType,

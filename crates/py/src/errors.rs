@@ -26,3 +26,16 @@ pub fn os_error(error: &std::io::Error, message: &str) -> PyErr {
         None => pyo3::exceptions::PyOSError::new_err(message.to_owned()),
     }
 }
+
+/// An error as Python's: the operating system's class where the system is behind it, else `class` of `barewire._errors`.
+pub fn from_source(py: Python<'_>, class: &str, error: &(dyn std::error::Error + 'static)) -> PyErr {
+    let message = error.to_string();
+    let mut cause = Some(error);
+    while let Some(behind) = cause {
+        if let Some(os) = behind.downcast_ref::<std::io::Error>() {
+            return os_error(os, &message);
+        }
+        cause = behind.source();
+    }
+    raise(py, class, &message, &[])
+}

@@ -102,7 +102,8 @@ pub fn check_protocol(py: Python<'_>, name: &str) -> PyResult<&'static barewire_
     })
 }
 
-fn address(text: &str) -> PyResult<Ipv4Addr> {
+/// An IPv4 address.
+pub fn address(text: &str) -> PyResult<Ipv4Addr> {
     text.parse().map_err(|_| PyValueError::new_err(format!("expected an IPv4 address, found '{text}'")))
 }
 

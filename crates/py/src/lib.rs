@@ -12,6 +12,7 @@ mod feed;
 mod long_call;
 mod replay;
 mod ring;
+mod sim;
 mod tables;
 
 /// See `_core.pyi` for the interface.
@@ -29,6 +30,8 @@ mod _core {
     use super::replay::{Inspector, Replay};
     #[pymodule_export]
     use super::ring::Ring;
+    #[pymodule_export]
+    use super::sim::Simulator;
     #[pymodule_export]
     use super::tables::{counters, protocols, record_layouts};
 

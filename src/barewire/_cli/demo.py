@@ -52,6 +52,7 @@ def demo(
             live_orders=_LIVE_ORDERS,
             rate=float(number("--rate", rate, 1)),
             duration_ns=round(duration * 1e9),
+            real_time=True,
             lines=[{key: line[key] for key in ("group", "port", "interface")} for line in lines],
         )
     )

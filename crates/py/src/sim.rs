@@ -1,0 +1,249 @@
+//! The exchange simulator.
+
+use std::net::SocketAddrV4;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use barewire_io::affinity;
+use barewire_sim::{
+    BinaryFileSink, ExchangeConfig, Length, MulticastLine, MulticastSink, Pace, PcapSink, Progress, Report, Session,
+    SessionConfig, Simulator as Sim, SimulatorConfig, Sink, SinkError, Time,
+};
+use barewire_types::UnixNanos;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors;
+use crate::feed::address;
+
+/// How often a waiting caller looks for Ctrl-C.
+const LOOK: Duration = Duration::from_millis(20);
+/// The address that packets in a pcap come from.
+const SENDER: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 0, 0, 1), 26_400);
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Line {
+    group: String,
+    port: u16,
+    interface: Option<String>,
+}
+
+/// The configuration as Python validated it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Config {
+    seed: u64,
+    instruments: u32,
+    live_orders: u32,
+    messages: Option<u64>,
+    duration_ns: Option<u64>,
+    rate: Option<f64>,
+    max_payload: usize,
+    messages_per_packet: Option<u16>,
+    session: String,
+    midnight_ns: u64,
+    real_time: bool,
+    prepare: bool,
+    lines: Vec<Line>,
+    ttl: u8,
+    different_cuts: bool,
+    pcap: Option<std::path::PathBuf>,
+    binaryfile: Option<std::path::PathBuf>,
+    heartbeat_ns: u64,
+    core: Option<usize>,
+}
+
+impl Config {
+    fn simulator(&self) -> PyResult<SimulatorConfig> {
+        let mut session = [b' '; 10];
+        if self.session.len() > session.len() {
+            return Err(PyValueError::new_err("session: expected at most 10 characters"));
+        }
+        session[..self.session.len()].copy_from_slice(self.session.as_bytes());
+        let rate = |per_second: f64| Pace::per_second(per_second as u64);
+        Ok(SimulatorConfig {
+            exchange: ExchangeConfig {
+                seed: self.seed,
+                instruments: self.instruments,
+                live_orders: self.live_orders,
+                length: self.messages.map_or(Length::Endless, Length::Messages),
+                ..ExchangeConfig::default()
+            },
+            session: SessionConfig {
+                session: Session(session),
+                b_line: self.lines.len() != 1,
+                max_payload: self.max_payload,
+                messages_per_packet: self.messages_per_packet,
+                different_cuts: self.different_cuts,
+                heartbeat_ns: self.heartbeat_ns,
+                ..SessionConfig::default()
+            },
+            pace: self.rate.map_or(Pace::Max, rate),
+            time: if self.real_time { Time::Real } else { Time::Simulated },
+            midnight: UnixNanos(self.midnight_ns),
+            run_for_ns: self.duration_ns,
+            prepare: self.prepare,
+        })
+    }
+
+    fn multicast_lines(&self) -> PyResult<Vec<MulticastLine>> {
+        let line = |line: &Line| {
+            let to = SocketAddrV4::new(address(&line.group)?, line.port);
+            Ok(MulticastLine { to, interface: line.interface.clone(), source: None })
+        };
+        self.lines.iter().map(line).collect()
+    }
+}
+
+/// A session that is ready to be sent, and where to.
+struct Ready {
+    simulator: Sim,
+    sinks: Vec<Box<dyn Sink + Send>>,
+    core: Option<usize>,
+}
+
+impl Ready {
+    fn run(mut self, stop: &AtomicBool) -> Result<Report, SinkError> {
+        if let Some(core) = self.core {
+            // Checked before; a core that has gone since costs precision, not the session.
+            let _ = affinity::pin(core);
+        }
+        let mut sinks: Vec<&mut dyn Sink> = self.sinks.iter_mut().map(|sink| &mut **sink as &mut dyn Sink).collect();
+        self.simulator.run(&mut sinks, stop)
+    }
+}
+
+/// An exchange on the wire.
+#[pyclass(module = "barewire._core")]
+pub struct Simulator {
+    /// What is to be run; in a mutex only because Python asks for classes that threads may share.
+    ready: Mutex<Option<Ready>>,
+    progress: Arc<Progress>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<Report, SinkError>>>,
+}
+
+fn sink_error(py: Python<'_>, error: &SinkError) -> PyErr {
+    errors::from_source(py, "BarewireError", error)
+}
+
+fn report<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>> {
+    let row = PyDict::new(py);
+    row.set_item("messages", report.messages)?;
+    row.set_item("seconds", report.elapsed_ns as f64 / 1e9)?;
+    row.set_item("messages_per_second", report.messages_per_second())?;
+    row.set_item("packets_a", report.a.packets)?;
+    row.set_item("packets_b", report.b.packets)?;
+    row.set_item("bytes_a", report.a.bytes)?;
+    row.set_item("bytes_b", report.b.bytes)?;
+    row.set_item("heartbeats", report.heartbeats)?;
+    row.set_item("late_packets", report.late_packets)?;
+    row.set_item("max_late_us", report.max_late_ns as f64 / 1e3)?;
+    row.set_item("send_errors", report.send_errors)?;
+    row.set_item("unsent", report.unsent)?;
+    row.set_item("live_orders", report.live_orders)?;
+    row.set_item("stopped", report.stopped)?;
+    Ok(row)
+}
+
+#[pymethods]
+impl Simulator {
+    #[new]
+    fn new(py: Python<'_>, config: Config) -> PyResult<Simulator> {
+        let simulator = Sim::new(config.simulator()?)
+            .map_err(|error| errors::raise(py, "ConfigError", &format!("simulator: {error}"), &[]))?;
+        if let Some(core) = config.core
+            && !affinity::allowed().is_ok_and(|cores| cores.contains(&core))
+        {
+            let message = format!("core: expected a core that this process may use, found {core}");
+            return Err(errors::raise(py, "ConfigError", &message, &[]));
+        }
+        let lines = config.multicast_lines()?;
+        let mut sinks: Vec<Box<dyn Sink + Send>> = Vec::new();
+        if let Some((a, rest)) = lines.split_first() {
+            let sink = MulticastSink::open(a, rest.first(), config.ttl)
+                .map_err(|error| errors::from_source(py, "BarewireError", &error))?;
+            sinks.push(Box::new(sink));
+        }
+        if let Some(path) = &config.pcap {
+            let group = |n: u8| SocketAddrV4::new(std::net::Ipv4Addr::new(239, 255, 64, n), 26_477);
+            let line = |n: usize| lines.get(n).map(|line| line.to);
+            let a = line(0).unwrap_or(group(1));
+            let b = line(1).or_else(|| lines.is_empty().then_some(group(2)));
+            sinks.push(Box::new(PcapSink::create(path, SENDER, a, b).map_err(|error| sink_error(py, &error))?));
+        }
+        if let Some(path) = &config.binaryfile {
+            sinks.push(Box::new(BinaryFileSink::create(path).map_err(|error| sink_error(py, &error))?));
+        }
+        let progress = simulator.progress();
+        let ready = Ready { simulator, sinks, core: config.core };
+        Ok(Simulator { ready: Mutex::new(Some(ready)), progress, stop: Arc::default(), thread: None })
+    }
+
+    /// Sends the session and reports; Ctrl-C ends it in due form.
+    fn run<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.start()?;
+        let mut interrupted = None;
+        while self.running() {
+            py.detach(|| std::thread::sleep(LOOK));
+            if let Err(error) = py.check_signals() {
+                self.stop.store(true, Ordering::Relaxed);
+                interrupted = Some(error);
+            }
+        }
+        let report = self.stop(py)?;
+        match interrupted {
+            Some(error) if !error.is_instance_of::<PyKeyboardInterrupt>(py) => Err(error),
+            _ => Ok(report),
+        }
+    }
+
+    /// Sends the session on a thread of its own.
+    fn start(&mut self) -> PyResult<()> {
+        let ready = self
+            .ready
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .ok_or_else(|| PyRuntimeError::new_err("the simulator was started already"))?;
+        let stop = Arc::clone(&self.stop);
+        let thread = std::thread::Builder::new().name("barewire-sim".to_owned()).spawn(move || ready.run(&stop))?;
+        self.thread = Some(thread);
+        Ok(())
+    }
+
+    /// Ends the session and reports.
+    fn stop<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().ok_or_else(|| PyRuntimeError::new_err("the simulator is not running"))?;
+        let ended = py.detach(|| thread.join());
+        let ended = ended.map_err(|_| PyRuntimeError::new_err("simulator: panicked; please report this"))?;
+        report(py, &ended.map_err(|error| sink_error(py, &error))?)
+    }
+
+    #[getter]
+    fn running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    fn progress<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let row = PyDict::new(py);
+        row.set_item("messages", self.progress.messages())?;
+        row.set_item("packets", self.progress.packets())?;
+        Ok(row)
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // What it ended with was for `stop` to say.
+            let _ = thread.join();
+        }
+    }
+}
