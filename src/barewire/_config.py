@@ -191,18 +191,18 @@ class RingConfig(_Table):
     ] = 1 << 20
     mode: Annotated[int, Field(ge=0o400, le=0o777, description="file permissions, e.g. 0o640")] = 0o640
     group: Annotated[
-        int | None,
+        Annotated[int, Field(ge=0, le=0xFFFF_FFFE)] | None,
         BeforeValidator(_group_id),
-        Field(ge=0, description="the name or number of the group that may read; left out: yours"),
+        Field(description="the name or number of the group that may read; left out: yours"),
     ] = None
 
 
 class BookConfig(_Table):
     """What the books are made for: the `[book]` table. They grow beyond it, at a moment's cost."""
 
-    instruments: Annotated[int, Field(ge=1, le=1 << 22, description="expected instruments, 1 to 4194304")] = 16384
-    orders: Annotated[int, Field(ge=1, le=1 << 30, description="expected live orders, 1 to 1073741824")] = 1 << 20
-    levels: Annotated[int, Field(ge=1, le=1 << 30, description="expected price levels, 1 to 1073741824")] = 1 << 18
+    instruments: Annotated[int, Field(ge=1, le=1 << 22, description="a number of instruments, 1 to 4194304")] = 16384
+    orders: Annotated[int, Field(ge=1, le=1 << 30, description="a number of live orders, 1 to 1073741824")] = 1 << 20
+    levels: Annotated[int, Field(ge=1, le=1 << 30, description="a number of price levels, 1 to 1073741824")] = 1 << 18
 
 
 class Config(_Table):
@@ -316,7 +316,8 @@ def _key(loc: Iterable[int | str]) -> str:
         if isinstance(part, int):
             key += f"[{part}]"
         else:
-            key += f".{part}" if key else part
+            name = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part)
+            key += f".{name}" if key else name
     return key
 
 
@@ -350,7 +351,7 @@ def _toml(value: object) -> str:
     elif isinstance(value, Mapping):
         text = "a table"
     else:
-        text = str(value)
+        text = str(value) if isinstance(value, (dt.date, dt.time)) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

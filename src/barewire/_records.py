@@ -160,8 +160,8 @@ def _protocols() -> dict[str, dict[str, Any]]:
 
 
 def protocols() -> tuple[str, ...]:
-    """The names of the protocols that barewire decodes."""
-    return tuple(_protocols())
+    """The names of the venues' protocols that feeds and replays speak; framings are not among them."""
+    return tuple(name for name, entry in _protocols().items() if entry["messages"])
 
 
 def _protocol(protocol: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import ipaddress
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Literal
 
@@ -78,6 +79,7 @@ def replay(
         records=chosen,
         symbols=None if symbols is None else list(symbols),
         pace=_pace(pace),
+        book=_capacity(name, opened),
         group=group,
         port=port,
     )
@@ -123,6 +125,29 @@ def _pace(pace: str | float) -> float | None:
         return float(pace)
     expected = "'max', 'original' or a number above 0 (2 is twice as fast)"
     raise ConfigError(f"pace {pace!r}: expected {expected}", key="pace", value=pace, expected=expected)
+
+
+_LOCATE_CODES = 1 << 16
+_SHORT_MESSAGE_BYTES = 32
+_COMPRESSION = 12  # order flow shrinks to a tenth, about
+_SMALL_FILE_ORDERS = 1 << 18
+
+
+def _capacity(name: str, opened: str | int) -> dict[str, int] | None:
+    """Books that fit a small file: to touch tables made for a whole venue takes longer than to read a small file.
+
+    `None`, the core's own choice, for large files and pipes. The books grow where the guess is too low.
+    """
+    try:
+        found = os.stat(opened)
+    except OSError:
+        return None  # the core says what is wrong with it
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    orders = found.st_size * (_COMPRESSION if name.endswith((".gz", ".zst", ".zstd")) else 1) // _SHORT_MESSAGE_BYTES
+    if orders > _SMALL_FILE_ORDERS:
+        return None
+    return {"instruments": _LOCATE_CODES, "orders": max(orders, 4096), "levels": max(orders, 4096)}
 
 
 def open_source(source: Source) -> tuple[str, str | int]:

@@ -87,6 +87,8 @@ class Symbols(Mapping[int, str]):
         """Where each instrument's name stands in `names`, shape as the argument's."""
         if not instrument_ids.size:
             return np.zeros(instrument_ids.shape, np.intp)
+        if self._strangers:
+            self.refresh()  # one of them may have been announced meanwhile
         at = self._locate(instrument_ids)
         missing = self._missing(instrument_ids, at)
         if missing.size:

@@ -1,0 +1,185 @@
+"""The configuration: what is wrong is named, with what would be right."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import barewire
+import pytest
+from barewire._config import Config, load_config
+from barewire._defaults import DEFAULT_LINES
+from hypothesis import given
+from hypothesis import strategies as st
+
+GOOD: dict[str, Any] = {
+    "feed": {"protocol": "itch-5.0"},
+    "lines": [{"name": "A", "group": "239.255.64.1", "port": 26477, "interface": "lo"}],
+}
+
+
+def with_value(key: str, value: object) -> dict[str, Any]:
+    """GOOD with one value changed or added; `key` as in error messages."""
+    table, _, name = key.partition(".")
+    if table.startswith("lines["):
+        return {**GOOD, "lines": [{**GOOD["lines"][0], name: value}]}
+    return {**GOOD, table: {**GOOD.get(table, {}), name: value}} if name else {**GOOD, table: value}
+
+
+CORES = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+
+WRONG = [
+    ("feed.protocol", "itch", 'feed.protocol = "itch": expected one of: itch-5.0'),
+    ("feed.protocol", 5, "feed.protocol = 5: expected the name of a protocol"),
+    ("feed.name", "a/b", "feed.name = \"a/b\": expected letters, digits, '.', '_' or '-', at most 64"),
+    (
+        "feed.publisher_id",
+        256,
+        "feed.publisher_id = 256: expected a number of yours, 0 to 255, that every record carries",
+    ),
+    ("feed.date", "30/1/2020", 'feed.date = "30/1/2020": expected the trading day, YYYY-MM-DD; left out: today in New York'),
+    ("feed.records", [], 'feed.records = []: expected a list of "mbo" (order events and trades) and "bbo" (best bid and offer)'),
+    ("feed.records", ["mbo", "mbo"], 'feed.records = ["mbo", "mbo"]: expected each name once'),
+    ("feed.symbols", "AAPL", 'feed.symbols = "AAPL": expected a list of symbols, e.g. ["AAPL", "MSFT"]; left out: all'),
+    ("lines[0].group", "10.0.0.1", 'lines[0].group = "10.0.0.1": expected a multicast IPv4 address, 224.0.0.0 to 239.255.255.255'),
+    ("lines[0].port", "26477", 'lines[0].port = "26477": expected a UDP port, 1 to 65535'),
+    ("lines[0].port", 0, "lines[0].port = 0: expected a UDP port, 1 to 65535"),
+    (
+        "lines[0].source",
+        "239.0.0.1",
+        'lines[0].source = "239.0.0.1": expected the sender\'s IPv4 address, to join that source alone; left out: any sender',
+    ),
+    (
+        "lines[0].interface",
+        "",
+        'lines[0].interface = "": expected an interface\'s name such as eth0; left out: the kernel\'s choice',
+    ),
+    (
+        "receive.mode",
+        "fast",
+        'receive.mode = "fast": expected "blocking" (gentle: sleeps until a packet comes) or "busy" (fastest: takes a whole core)',
+    ),
+    ("receive.core", 4096, f"receive.core = 4096: expected a core that this process may use: {CORES}"),
+    (
+        "receive.rcvbuf_bytes",
+        1.5,
+        "receive.rcvbuf_bytes = 1.5: expected the socket's receive buffer in bytes, 4096 to 1073741824",
+    ),
+    ("receive.timestamps", "yes", 'receive.timestamps = "yes": expected true (the kernel stamps every packet) or false'),
+    ("ring.capacity", 5000, "ring.capacity = 5000: expected a power of two, e.g. 4096 or 8192"),
+    ("ring.mode", 0o1777, "ring.mode = 1023: expected file permissions, e.g. 0o640"),
+    (
+        "ring.group",
+        "no such group",
+        'ring.group = "no such group": expected the name or number of a group on this machine',
+    ),
+    ("book.orders", 0, "book.orders = 0: expected a number of live orders, 1 to 1073741824"),
+    ("receive.mod", "busy", "receive.mod: unknown key; did you mean mode?"),
+    ("receive.xyz", 1, "receive.xyz: unknown key; expected one of: mode, core, rcvbuf_bytes, busy_poll_us, timestamps"),
+    ("fed", {}, "fed: unknown key; did you mean feed?"),
+    ("lines", [], "lines = []: expected one [[lines]] table for each line, 1 to 8"),
+    ("lines", {}, "lines = a table: expected one [[lines]] table for each line, 1 to 8"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), WRONG, ids=[f"{key}={value!r}"[:40] for key, value, _ in WRONG])
+def test_what_is_wrong_is_named_in_one_line(key: str, value: object, message: str) -> None:
+    with pytest.raises(barewire.ConfigError) as caught:
+        load_config(with_value(key, value))
+    assert caught.value.problems == (message,)
+    assert str(caught.value) == message
+    assert caught.value.key == key
+    assert caught.value.value == value
+    assert caught.value.expected in message
+
+
+def test_every_problem_has_its_line() -> None:
+    with pytest.raises(barewire.ConfigError) as caught:
+        load_config("[feed]\nprotocol = 'x'\n[ring]\ncapacity = 3\n")
+    assert [line.split(" ")[0] for line in caught.value.problems] == ["feed.protocol", "lines", "ring.capacity"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"name": "A"}, "two have the name A"),
+        ({"name": "B"}, "two have the group and port 239.255.64.1:26477"),
+    ],
+)
+def test_lines_differ(other: dict[str, Any], message: str) -> None:
+    with pytest.raises(barewire.ConfigError, match=message):
+        load_config({**GOOD, "lines": [GOOD["lines"][0], {**GOOD["lines"][0], **other}]})
+
+
+@pytest.mark.parametrize("text", ["[feed\nx", "=\n", "[feed]\nprotocol = 'itch-5.0\n"])
+def test_text_that_is_not_toml_says_where(text: str) -> None:
+    with pytest.raises(barewire.ConfigError, match=r"not TOML: .*(at line \d|at end of document)"):
+        load_config(text)
+
+
+def test_a_file_is_named_in_each_line(tmp_path: Path) -> None:
+    path = tmp_path / "feed.toml"
+    path.write_text("[feed]\nprotocol = 3\n")
+    with pytest.raises(barewire.ConfigError) as caught:
+        load_config(path)
+    assert all(line.startswith(f"{path}: ") for line in caught.value.problems)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(barewire.ConfigError, match="byte 0 is not UTF-8"):
+        load_config(str(path))
+    with pytest.raises(FileNotFoundError):
+        load_config(tmp_path / "no.toml")
+
+
+def test_the_example_is_what_the_simulator_sends_to() -> None:
+    config = load_config(barewire.EXAMPLE_CONFIG)
+    found = [(line.name, line.group, line.port, line.interface) for line in config.lines]
+    assert found == [tuple(line) for line in DEFAULT_LINES]
+    # What it shows as commented-out defaults are the defaults.
+    lines = barewire.EXAMPLE_CONFIG.splitlines()
+    shown = {}
+    table = ""
+    for line in lines:
+        if line.startswith("["):
+            table = line.split()[0].strip("[]")
+        elif line.startswith("# ") and " = " in line and table in ("receive", "ring"):
+            shown[table] = {**shown.get(table, {}), **tomllib.loads(line[2:])}
+    shown["receive"].pop("core")
+    shown["ring"].pop("group")
+    bare = load_config(GOOD)
+    for name, values in shown.items():
+        assert values
+        assert values == {key: getattr(bare, name).model_dump()[key] for key in values}
+
+
+def test_what_the_core_gets() -> None:
+    config = load_config({**GOOD, "feed": {"protocol": "itch-5.0", "date": "2020-01-30", "symbols": ["AAPL"]}})
+    core = config.to_core()
+    assert core["midnight_ns"] == 1_580_360_400_000_000_000
+    assert core["symbols"] == ["AAPL"]
+    assert core["lines"] == [{**GOOD["lines"][0], "source": None}]
+    assert load_config({**GOOD, "feed": {"protocol": "itch-5.0", "date": dt.date(2020, 1, 30)}}).feed.date == dt.date(2020, 1, 30)
+    assert load_config(config) is config
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+tables = st.sampled_from(["feed", "lines", "receive", "ring", "book"])
+keys = st.sampled_from(
+    sorted({name for table in Config.model_fields.values() for name in getattr(table.annotation, "model_fields", ())})
+)
+
+
+@given(st.dictionaries(tables, st.dictionaries(keys, values, max_size=4) | values, max_size=5))
+def test_nothing_else_is_ever_raised(data: dict[str, Any]) -> None:
+    merged = {**GOOD, **data}
+    try:
+        load_config(merged)
+    except barewire.ConfigError as error:
+        assert error.problems
+        assert all(line and "\n" not in line for line in error.problems)
