@@ -158,8 +158,9 @@ class CsvWriter(_TextWriter):
 
     def _quote(self, symbol: str) -> str:
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(["", symbol])  # alone in its row, an empty field would be quoted
-        return line.getvalue()[1:]
+        # With a field before it, or an empty one would be quoted; with this end of line, or a line feed would not be.
+        csv.writer(line, lineterminator="\r\n").writerow(["", symbol])
+        return line.getvalue()[1:-2]
 
 
 class JsonWriter(_TextWriter):

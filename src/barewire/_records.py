@@ -131,8 +131,14 @@ GAP_DTYPE = _dtype(fields("gap"), RECORD_BYTES)
 STATUS_DTYPE = _dtype(fields("status"), RECORD_BYTES)
 """Trading state, session and system events, broken trades. 64 bytes."""
 
-RECORD_DTYPE = _dtype((row for row in fields("mbo") if row.offset < _SEQUENCE_BYTES + _COMMON_BYTES), RECORD_BYTES)
-"""What every kind has in common: the ring's and the venue's sequence numbers, times, instrument, `kind`, flags."""
+_PAYLOAD = Field(
+    "payload", _SEQUENCE_BYTES + _COMMON_BYTES, 24, "raw", "", "What the kind alone knows how to read.", {}
+)
+RECORD_DTYPE = _dtype((*(row for row in fields("mbo") if row.offset < _PAYLOAD.offset), _PAYLOAD), RECORD_BYTES)
+"""What every kind has in common: the ring's and the venue's sequence numbers, times, instrument, `kind`, flags; the rest is
+
+in `payload`, which is named so that numpy copies it along: records may be concatenated, then viewed as their kind.
+"""
 
 
 def record_struct(kind: str) -> struct.Struct:

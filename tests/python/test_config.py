@@ -40,11 +40,23 @@ WRONG = [
         256,
         "feed.publisher_id = 256: expected a number of yours, 0 to 255, that every record carries",
     ),
-    ("feed.date", "30/1/2020", 'feed.date = "30/1/2020": expected the trading day, YYYY-MM-DD; left out: today in New York'),
-    ("feed.records", [], 'feed.records = []: expected a list of "mbo" (order events and trades) and "bbo" (best bid and offer)'),
+    (
+        "feed.date",
+        "30/1/2020",
+        'feed.date = "30/1/2020": expected the trading day, YYYY-MM-DD; left out: today in New York',
+    ),
+    (
+        "feed.records",
+        [],
+        'feed.records = []: expected a list of "mbo" (order events and trades) and "bbo" (best bid and offer)',
+    ),
     ("feed.records", ["mbo", "mbo"], 'feed.records = ["mbo", "mbo"]: expected each name once'),
     ("feed.symbols", "AAPL", 'feed.symbols = "AAPL": expected a list of symbols, e.g. ["AAPL", "MSFT"]; left out: all'),
-    ("lines[0].group", "10.0.0.1", 'lines[0].group = "10.0.0.1": expected a multicast IPv4 address, 224.0.0.0 to 239.255.255.255'),
+    (
+        "lines[0].group",
+        "10.0.0.1",
+        'lines[0].group = "10.0.0.1": expected a multicast IPv4 address, 224.0.0.0 to 239.255.255.255',
+    ),
     ("lines[0].port", "26477", 'lines[0].port = "26477": expected a UDP port, 1 to 65535'),
     ("lines[0].port", 0, "lines[0].port = 0: expected a UDP port, 1 to 65535"),
     (
@@ -55,7 +67,7 @@ WRONG = [
     (
         "lines[0].interface",
         "",
-        'lines[0].interface = "": expected an interface\'s name such as eth0; left out: the kernel\'s choice',
+        "lines[0].interface = \"\": expected an interface's name such as eth0; left out: the kernel's choice",
     ),
     (
         "receive.mode",
@@ -68,7 +80,11 @@ WRONG = [
         1.5,
         "receive.rcvbuf_bytes = 1.5: expected the socket's receive buffer in bytes, 4096 to 1073741824",
     ),
-    ("receive.timestamps", "yes", 'receive.timestamps = "yes": expected true (the kernel stamps every packet) or false'),
+    (
+        "receive.timestamps",
+        "yes",
+        'receive.timestamps = "yes": expected true (the kernel stamps every packet) or false',
+    ),
     ("ring.capacity", 5000, "ring.capacity = 5000: expected a power of two, e.g. 4096 or 8192"),
     ("ring.mode", 0o1777, "ring.mode = 1023: expected file permissions, e.g. 0o640"),
     (
@@ -160,7 +176,9 @@ def test_what_the_core_gets() -> None:
     assert core["midnight_ns"] == 1_580_360_400_000_000_000
     assert core["symbols"] == ["AAPL"]
     assert core["lines"] == [{**GOOD["lines"][0], "source": None}]
-    assert load_config({**GOOD, "feed": {"protocol": "itch-5.0", "date": dt.date(2020, 1, 30)}}).feed.date == dt.date(2020, 1, 30)
+    assert load_config({**GOOD, "feed": {"protocol": "itch-5.0", "date": dt.date(2020, 1, 30)}}).feed.date == dt.date(
+        2020, 1, 30
+    )
     assert load_config(config) is config
 
 

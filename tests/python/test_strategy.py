@@ -1,0 +1,156 @@
+"""Which callbacks are called, with what, in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import barewire
+import pytest
+from barewire import _events
+
+from .venue import random_day, small_day, write_binaryfile
+
+
+class Everything(barewire.Strategy):
+    """Writes down every call."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, object]] = []
+
+    def on_start(self, source: barewire.Feed | barewire.Replay) -> None:
+        self.calls.append(("start", None))
+
+    def on_event(self, event: barewire.MboEvent) -> None:
+        self.calls.append(("event", event))
+
+    def on_trade(self, trade: barewire.MboEvent) -> None:
+        self.calls.append(("trade", trade))
+
+    def on_bbo(self, bbo: barewire.BboEvent) -> None:
+        self.calls.append(("bbo", bbo))
+
+    def on_gap(self, gap: barewire.GapEvent) -> None:
+        self.calls.append(("gap", gap))
+
+    def on_status(self, status: barewire.StatusEvent) -> None:
+        self.calls.append(("status", status))
+
+    def on_batch(self, batch: barewire.Batch) -> None:
+        self.calls.append(("batch", len(batch)))
+
+    def on_end(self) -> None:
+        self.calls.append(("end", None))
+
+
+class Quotes(barewire.Strategy):
+    """Wants best prices alone."""
+
+    def __init__(self) -> None:
+        self.seen: list[barewire.BboEvent] = []
+
+    def on_bbo(self, bbo: barewire.BboEvent) -> None:
+        self.seen.append(bbo)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_binaryfile(tmp_path_factory.mktemp("small") / "20200130.bin", small_day())
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_binaryfile(tmp_path_factory.mktemp("day") / "20200130.bin", random_day(3000))
+
+
+def test_every_record_once_in_the_order_of_the_ring(small: Path) -> None:
+    strategy = Everything()
+    barewire.replay(small).run(strategy)
+    assert strategy.calls[0] == ("start", None)
+    assert strategy.calls[-1] == ("end", None)
+    (batch,) = barewire.replay(small)
+    expected = list(batch.events())
+    assert [event for name, event in strategy.calls if name in ("event", "bbo", "status", "gap")] == expected
+    trades = [event for name, event in strategy.calls if name == "trade"]
+    assert [trade.action for trade in trades if isinstance(trade, barewire.MboEvent)] == ["T"]
+    place = strategy.calls.index(("trade", trades[0]))
+    assert strategy.calls[place - 1] == ("event", trades[0])
+    assert sum(count for name, count in strategy.calls if name == "batch" and isinstance(count, int)) == len(expected)
+
+
+@pytest.mark.parametrize("symbols", [None, ["SYM2"], ["SYM1", "SYM4"], ["NONE"]])
+@pytest.mark.parametrize("batch_messages", [1, 10, None])
+def test_few_and_many_records_take_different_ways_to_the_same_calls(
+    day: Path, symbols: list[str] | None, batch_messages: int | None
+) -> None:
+    strategy = Quotes()
+    strategy.symbols = symbols
+    barewire.replay(day).run(strategy, batch_messages=batch_messages)
+    expected = [event for batch in barewire.replay(day, records="bbo") for event in batch.events()]
+    wanted = [event for event in expected if isinstance(event, barewire.BboEvent)]
+    if symbols is not None:
+        wanted = [event for event in wanted if event.symbol in symbols]
+    assert [event[1:] for event in strategy.seen] == [event[1:] for event in wanted]
+
+
+def test_only_what_is_overridden_is_decoded(day: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for kind in ("MboEvent", "BboEvent"):
+        original = getattr(_events, kind)
+
+        class Counting(original):  # type: ignore[misc, valid-type]
+            @classmethod
+            def _make(cls, values: object, kind: str = kind, original: type = original) -> object:
+                made.append(kind)
+                return original._make(values)  # type: ignore[attr-defined]
+
+        monkeypatch.setattr(_events, kind, Counting)
+    strategy = Quotes()
+    strategy.symbols = ["SYM3"]
+    barewire.replay(day).run(strategy, batch_messages=None)
+    assert made.count("BboEvent") == len(strategy.seen)
+    assert "MboEvent" not in made
+
+
+def test_a_callback_that_could_never_be_called_is_refused(small: Path) -> None:
+    with pytest.raises(barewire.ConfigError, match="Quotes has on_bbo, which needs 'bbo' among them"):
+        barewire.replay(small, records="mbo").run(Quotes())
+    with pytest.raises(barewire.ConfigError, match="on_event or on_trade"):
+        barewire.replay(small, records="bbo").run(Everything())
+
+
+def test_on_end_comes_also_after_an_error(small: Path) -> None:
+    class Failing(barewire.Strategy):
+        ended = False
+
+        def on_bbo(self, bbo: barewire.BboEvent) -> None:
+            raise KeyError("mine")
+
+        def on_end(self) -> None:
+            self.ended = True
+
+    strategy = Failing()
+    with pytest.raises(KeyError, match="mine"):
+        barewire.replay(small).run(strategy)
+    assert strategy.ended
+
+
+def test_a_callback_may_be_set_on_the_object(small: Path) -> None:
+    seen: list[barewire.BboEvent] = []
+    strategy = barewire.Strategy()
+    strategy.on_bbo = seen.append  # type: ignore[method-assign]
+    barewire.replay(small).run(strategy)
+    assert len(seen) == 9
+
+
+def test_stop_from_a_callback(day: Path) -> None:
+    class First(Quotes):
+        def on_start(self, source: barewire.Feed | barewire.Replay) -> None:
+            self.source = source
+
+        def on_bbo(self, bbo: barewire.BboEvent) -> None:
+            super().on_bbo(bbo)
+            self.source.stop()
+
+    strategy = First()
+    barewire.replay(day).run(strategy)
+    assert len(strategy.seen) == 1
