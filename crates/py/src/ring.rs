@@ -98,10 +98,9 @@ impl Ring {
                 if spins < SPINS {
                     spins += 1;
                     std::hint::spin_loop();
-                } else {
+                } else if Instant::now() < end {
                     std::thread::sleep(NAP);
-                }
-                if spins.is_multiple_of(64) && Instant::now() >= end {
+                } else {
                     return Slice::More;
                 }
             }
