@@ -2,7 +2,7 @@
 //!
 //! This crate moves bytes and says when they arrived. It does not decode a venue's framing, order packets or keep books.
 //!
-//! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`file`]: a capture, line by line as if it were live.
+//! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`mod@file`]: a capture, line by line as if it were live.
 //! - [`send`]: UDP in batches, for the simulator and for requests.
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
 //! - [`clock`], [`affinity`], [`memory`], [`interfaces`]: what a feed asks of the machine before and beside its loop.

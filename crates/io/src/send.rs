@@ -255,11 +255,12 @@ impl UdpSender {
             head.msg_name = (&raw mut slot.name).cast();
             head.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
             head.msg_iov = payloads;
-            head.msg_iovlen = slot.run;
+            head.msg_iovlen = slot.run as _;
             (head.msg_control, head.msg_controllen) = (ptr::null_mut(), 0);
             if slot.run > 1 {
                 slot.control = segment_len(first.payload.len() as u16);
-                (head.msg_control, head.msg_controllen) = ((&raw mut slot.control).cast(), size_of_val(&slot.control));
+                head.msg_control = (&raw mut slot.control).cast();
+                head.msg_controllen = size_of_val(&slot.control) as _;
             }
             payloads = payloads.wrapping_add(slot.run);
             rest = rest.get(slot.run..).unwrap_or_default();

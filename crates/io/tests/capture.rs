@@ -251,6 +251,21 @@ fn a_reader_that_fails_is_an_error() {
     }
 }
 
+/// A pipe that is being written: each frame is delivered when it is there, without waiting for the next.
+#[test]
+fn frames_of_a_pipe_come_as_they_are_written() {
+    let (read_end, mut write_end) = io::pipe().unwrap();
+    let (file, ends) = pcap(Order::Little, true, 1, &[Kept::new(TIME, *b"first"), Kept::new(TIME + 1, *b"second")]);
+    write_end.write_all(&file[..ends[0]]).unwrap();
+    let mut capture = Capture::from_reader(Box::new(read_end)).unwrap();
+    write_end.write_all(&file[ends[0]..ends[1]]).unwrap();
+    assert_eq!(capture.next_frame().unwrap().unwrap().data, b"first");
+    write_end.write_all(&file[ends[1]..]).unwrap();
+    assert_eq!(capture.next_frame().unwrap().unwrap().data, b"second");
+    drop(write_end);
+    assert!(capture.next_frame().unwrap().is_none());
+}
+
 #[test]
 fn progress_reaches_the_length_on_disk() {
     let frames: Vec<_> = (0..20_000u64).map(|n| Kept::new(TIME + n, (n * n).to_le_bytes())).collect();

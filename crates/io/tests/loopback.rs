@@ -353,6 +353,13 @@ fn errors_say_what_was_found_and_what_to_do() {
     assert!(error.to_string().contains(&format!("127.0.0.1:{port} is in use")), "{error}");
     assert_eq!(error.os_error().and_then(|error| error.raw_os_error()), Some(libc::EADDRINUSE));
 
+    let options = KernelOptions { busy_poll_us: Some(50), ..KernelOptions::default() };
+    match KernelReceiver::open(&[line(2, group(14), port)], options) {
+        Ok(_) => {}
+        Err(error) => {
+            assert!(error.to_string().contains("not permitted to set SO_BUSY_POLL (CAP_NET_ADMIN)"), "{error}")
+        }
+    }
     for (batch, max_datagram) in [(0, 1), (1025, 1), (1, 0), (1, 65_536)] {
         let options = KernelOptions { batch, max_datagram, ..KernelOptions::default() };
         let error = KernelReceiver::open(&[line(0, group(14), port)], options).unwrap_err();

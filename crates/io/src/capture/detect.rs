@@ -7,6 +7,8 @@ use super::error::{CaptureError, Head};
 use super::input::Input;
 use super::source::SourceEnd;
 
+/// Bytes of a magic number.
+const MAGIC_BYTES: usize = 4;
 /// How far into a file its records are looked at.
 const LOOK_BYTES: usize = 16 << 10;
 /// A file that begins with so many plausible records is believed to be BinaryFILE.
@@ -16,7 +18,18 @@ const PLAUSIBLE_MESSAGE_BYTES: usize = 1024;
 
 pub(super) fn detect(input: &mut Input, wanted: Option<Format>) -> Result<Format, CaptureError> {
     let failed = |error| CaptureError::Read { offset: 0, error };
-    let whole = !input.need(LOOK_BYTES).map_err(failed)?;
+    // A pipe that is still being written may have little more than its header.
+    let mut whole = !input.need(MAGIC_BYTES).map_err(failed)?;
+    let by_magic = match input.available() {
+        // Microseconds and nanoseconds, either byte order.
+        [0xd4, 0xc3, 0xb2, 0xa1, ..] | [0xa1, 0xb2, 0xc3, 0xd4, ..] => Some(Format::Pcap),
+        [0x4d, 0x3c, 0xb2, 0xa1, ..] | [0xa1, 0xb2, 0x3c, 0x4d, ..] => Some(Format::Pcap),
+        [0x0a, 0x0d, 0x0d, 0x0a, ..] => Some(Format::PcapNg),
+        _ => None,
+    };
+    if wanted.is_none() && by_magic.is_none() {
+        whole = !input.need(LOOK_BYTES).map_err(failed)?;
+    }
     let bytes = input.available();
     let (compression, found) = (input.compression(), Head::of(bytes));
     let broken = matches!(input.source_end(), Some(SourceEnd::Cut | SourceEnd::Damaged));
@@ -24,13 +37,6 @@ pub(super) fn detect(input: &mut Input, wanted: Option<Format>) -> Result<Format
     if bytes.is_empty() {
         return Err(if broken { decompress() } else { CaptureError::Empty { compression } });
     }
-    let by_magic = match bytes {
-        // Microseconds and nanoseconds, either byte order.
-        [0xd4, 0xc3, 0xb2, 0xa1, ..] | [0xa1, 0xb2, 0xc3, 0xd4, ..] => Some(Format::Pcap),
-        [0x4d, 0x3c, 0xb2, 0xa1, ..] | [0xa1, 0xb2, 0x3c, 0x4d, ..] => Some(Format::Pcap),
-        [0x0a, 0x0d, 0x0d, 0x0a, ..] => Some(Format::PcapNg),
-        _ => None,
-    };
     match (wanted, by_magic) {
         // BinaryFILE has no magic: whoever names it is believed.
         (Some(Format::BinaryFile), _) => Ok(Format::BinaryFile),
@@ -45,16 +51,17 @@ pub(super) fn detect(input: &mut Input, wanted: Option<Format>) -> Result<Format
 
 /// A file that ends within a magic number.
 fn cut_magic(bytes: &[u8], whole: bool) -> Option<CaptureError> {
-    const MAGIC: [[u8; 4]; 5] = [
+    const MAGIC: [[u8; MAGIC_BYTES]; 5] = [
         [0xd4, 0xc3, 0xb2, 0xa1],
         [0xa1, 0xb2, 0xc3, 0xd4],
         [0x4d, 0x3c, 0xb2, 0xa1],
         [0xa1, 0xb2, 0x3c, 0x4d],
         [0x0a, 0x0d, 0x0d, 0x0a],
     ];
-    let begun = whole && bytes.len() < 4 && bytes.len() > 1 && MAGIC.iter().any(|magic| magic.starts_with(bytes));
+    let begun =
+        whole && bytes.len() < MAGIC_BYTES && bytes.len() > 1 && MAGIC.iter().any(|magic| magic.starts_with(bytes));
     let format = if bytes.starts_with(&[0x0a]) { Format::PcapNg } else { Format::Pcap };
-    begun.then_some(CaptureError::HeaderCut { format, expected: 4, found: bytes.len() as u64 })
+    begun.then_some(CaptureError::HeaderCut { format, expected: MAGIC_BYTES as u64, found: bytes.len() as u64 })
 }
 
 /// Whether these bytes are records with plausible lengths, one after the other: at least one, and up to the point where

@@ -128,7 +128,7 @@ impl Batch {
     pub(super) fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
         for header in self.headers.iter_mut().take(self.used) {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>();
+            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
         }
         self.used = 0;
         let count = self.headers.len() as libc::c_uint;
