@@ -267,35 +267,28 @@ fn apply<P: Prefetch>(books: &mut Books<P>, op: &Op) -> u64 {
     }
 }
 
-/// Replays with stage 1 two windows ahead and stage 2 one window ahead, as a feed that knows the next packets' messages.
+/// Replays `ops[range]`, with stage 1 two windows ahead and stage 2 one window ahead, as a feed that knows the next
+/// packets' messages.
 #[inline(never)]
-fn replay<P: Prefetch>(books: &mut Books<P>, ops: &[Op], ahead: usize) -> u64 {
+fn replay<P: Prefetch>(books: &mut Books<P>, ops: &[Op], range: std::ops::Range<usize>, ahead: usize) -> u64 {
     let mut sum = 0u64;
-    if ahead == 0 {
-        for chunk in ops.chunks(64) {
-            for op in chunk {
-                sum = sum.wrapping_add(apply(books, op));
+    for at in range {
+        if ahead != 0 {
+            // What kind of message comes cannot be foreseen: looking ahead must not branch on it, or every stage costs
+            // a misprediction.
+            if let Some(op) = ops.get(at + 2 * ahead) {
+                books.prefetch_order(op.id);
+                books.prefetch_instrument(op.instrument);
+                books.prefetch_level(op.kind == Kind::Add, op.instrument, side(op), Price(op.extra as i64));
+                if op.kind == Kind::Replace {
+                    books.prefetch_order(op.extra);
+                }
             }
-            books.maintain();
-        }
-        return sum;
-    }
-    for (at, op) in ops.iter().enumerate() {
-        if let Some(op) = ops.get(at + 2 * ahead) {
-            books.prefetch_order(op.id);
-            books.prefetch_instrument(op.instrument);
-            if op.kind == Kind::Replace {
-                books.prefetch_order(op.extra);
-            }
-        }
-        if let Some(op) = ops.get(at + ahead) {
-            if op.kind == Kind::Add {
-                books.prefetch_levels(op.instrument, side(op));
-            } else {
+            if let Some(op) = ops.get(at + ahead) {
                 books.prefetch_levels_of(op.id);
             }
         }
-        sum = sum.wrapping_add(apply(books, op));
+        sum = sum.wrapping_add(apply(books, &ops[at]));
         if at % 64 == 63 {
             books.maintain();
         }
@@ -312,6 +305,7 @@ struct Args {
     seed: u64,
     json: bool,
     mode: Option<usize>,
+    stats: bool,
 }
 
 fn args() -> Args {
@@ -324,11 +318,16 @@ fn args() -> Args {
         seed: 1,
         json: false,
         mode: None,
+        stats: false,
     };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         if name == "--json" {
             args.json = true;
+            continue;
+        }
+        if name == "--stats" {
+            args.stats = true;
             continue;
         }
         let value: u64 = given.next().and_then(|v| v.parse().ok()).expect("a number behind every option");
@@ -346,8 +345,19 @@ fn args() -> Args {
     args
 }
 
-/// Builds up, then times the steady state. Gives million messages a second, a checksum, and resident bytes.
-fn run<P: Prefetch>(prefetch: P, args: &Args, huge: bool, rise: &[Op], ops: &[Op], ahead: usize) -> (f64, u64, usize) {
+/// Messages that are timed together.
+const SLICE: usize = 50_000;
+
+/// Builds up, then times the steady state slice by slice. Gives seconds, a checksum, and resident bytes.
+fn run<P: Prefetch>(
+    prefetch: P,
+    args: &Args,
+    huge: bool,
+    rise: &[Op],
+    ops: &[Op],
+    ahead: usize,
+    slices: &mut Vec<f64>,
+) -> (u64, usize) {
     let capacity =
         Capacity { instruments: args.instruments, orders: args.live as u32, levels: (args.live / 2).max(1000) as u32 };
     let mut books = Books::new(capacity, prefetch);
@@ -355,13 +365,28 @@ fn run<P: Prefetch>(prefetch: P, args: &Args, huge: bool, rise: &[Op], ops: &[Op
         books.regions().for_each(advise_huge);
     }
     let before = resident();
-    replay(&mut books, rise, ahead);
+    replay(&mut books, rise, 0..rise.len(), ahead);
     let bytes = resident().saturating_sub(before);
-    let start = cpu_seconds();
-    let sum = replay(&mut books, ops, ahead);
-    let seconds = cpu_seconds() - start;
+    let mut sum = 0u64;
+    for from in (0..ops.len()).step_by(SLICE) {
+        let to = (from + SLICE).min(ops.len());
+        let start = cpu_seconds();
+        sum = sum.wrapping_add(replay(&mut books, ops, from..to, ahead));
+        slices.push((cpu_seconds() - start) / (to - from) as f64);
+    }
     assert_eq!(books.counters().iter().map(|(_, n)| n).sum::<u64>(), books.counters().grown, "{:?}", books.counters());
-    (ops.len() as f64 / seconds / 1e6, sum, bytes)
+    if args.stats {
+        let (mut sides, mut levels) = ([0usize; 3], 0);
+        for instrument in 0..args.instruments {
+            for side in [Side::Bid, Side::Ask] {
+                let count = books.level_count(instrument, side);
+                levels += count;
+                sides[usize::from(count > 8) + usize::from(count > 0)] += 1;
+            }
+        }
+        println!("{} orders, {levels} levels; sides empty, to 8, more: {sides:?}", books.len());
+    }
+    (sum, bytes)
 }
 
 /// Processor time of this thread, which other processes on the core do not add to.
@@ -404,6 +429,7 @@ fn main() {
     );
     let names = ["in order", "in order, huge pages", "look-ahead", "look-ahead, huge pages"];
     let mut rates: [Vec<f64>; 4] = Default::default();
+    let mut all_slices: [Vec<f64>; 4] = Default::default();
     let mut sums = Vec::new();
     let mut bytes = 0;
     for _ in 0..args.runs {
@@ -412,12 +438,14 @@ fn main() {
                 continue;
             }
             let huge = mode & 1 == 1;
-            let (rate, sum, resident) = if mode & 2 == 0 {
-                run(NoPrefetch, &args, huge, &rise, &ops, 0)
+            let mut slices = Vec::new();
+            let (sum, resident) = if mode & 2 == 0 {
+                run(NoPrefetch, &args, huge, &rise, &ops, 0, &mut slices)
             } else {
-                run(CachePrefetch, &args, huge, &rise, &ops, args.ahead)
+                run(CachePrefetch, &args, huge, &rise, &ops, args.ahead, &mut slices)
             };
-            rates.push(rate);
+            rates.push(slices.len() as f64 / slices.iter().sum::<f64>() / 1e6);
+            all_slices[mode].append(&mut slices);
             sums.push(sum);
             if bytes == 0 {
                 bytes = resident;
@@ -426,10 +454,12 @@ fn main() {
     }
     assert!(sums.windows(2).all(|pair| pair[0] == pair[1]), "the runs disagree");
     println!("resident: {:.1} bytes a live order", bytes as f64 / args.live as f64);
-    for (name, rates) in names.iter().zip(&mut rates) {
+    for ((name, rates), slices) in names.iter().zip(&mut rates).zip(&mut all_slices) {
         rates.sort_by(f64::total_cmp);
+        slices.sort_by(f64::total_cmp);
         if let (Some(best), Some(median)) = (rates.last(), rates.get(rates.len() / 2)) {
-            println!("{name:24} best {best:6.2} M/s   median {median:6.2} M/s");
+            let quiet = 1e-6 / slices[slices.len() / 10];
+            println!("{name:24} runs: best {best:6.2} median {median:6.2} M/s; slices: best tenth {quiet:6.2} M/s");
         }
     }
 }

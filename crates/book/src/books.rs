@@ -1,10 +1,14 @@
 //! The books and the changes that messages make to them.
 
 use crate::error::{BookError, Counters};
-use crate::levels::{Cell, Levels, Refused, SideRef};
+use crate::levels::{LevelKey, LevelLine, Sum};
 use crate::lines::Lines;
-use crate::orders::{NoPlace, Orders, Place, Slot};
+use crate::orders::{OrderLine, OrderRecord};
+use crate::room::Room;
+use crate::sides::{Refused, SideRef, Sides};
+use crate::table::{Place, Sought, Table, parts};
 use barewire_types::{NoPrefetch, Prefetch, Price, Side};
+use core::hint::select_unpredictable;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
 /// What one change did.
@@ -41,34 +45,51 @@ pub struct Replaced {
     pub top_changed: bool,
 }
 
+/// The best level of a side.
+#[derive(Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub(crate) struct Best {
+    /// See [`key_of`]; 0 where the side is empty.
+    pub(crate) key: u64,
+    /// None where the side is empty.
+    pub(crate) sum: Sum,
+}
+
 /// A book's head: one cache line.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct Head {
-    /// The best level of either side, bids first; a sum of 0 where the side is empty.
-    pub(crate) tops: [Cell; 2],
+    /// The best level of either side, bids first.
+    pub(crate) tops: [Best; 2],
     /// The levels of either side.
     pub(crate) sides: [SideRef; 2],
     /// Live orders.
     pub(crate) orders: u32,
-    /// Orders that came before this were swept away by [`Books::clear`], even where they are still in the table.
-    pub(crate) cleared: u32,
     /// 1 after an order was refused for want of room.
     pub(crate) incomplete: u32,
-    pub(crate) unused: u32,
+    unused: u64,
+}
+
+/// A live order, and where it is.
+#[derive(Clone, Copy)]
+struct Live {
+    place: Place,
+    order: OrderRecord,
+    level: LevelKey,
 }
 
 /// The order-by-order books of a venue. See the [crate's documentation](crate).
 pub struct Books<P: Prefetch = NoPrefetch> {
     pub(crate) heads: Lines<u64>,
-    pub(crate) orders: Orders,
-    pub(crate) levels: Levels,
+    pub(crate) orders: Table<OrderLine>,
+    pub(crate) levels: Table<LevelLine>,
+    pub(crate) sides: Sides,
     pub(crate) counters: Counters,
     /// The next order's arrival. `maintain` counts anew well before the last number.
     pub(crate) arrival: u32,
-    /// Orders in the table that were swept away.
+    /// Orders in the table whose books were cleared.
     pub(crate) swept: usize,
-    pub(crate) room: crate::room::Room,
+    pub(crate) room: Room,
     pub(crate) prefetch: P,
 }
 
@@ -90,7 +111,7 @@ impl<P: Prefetch> Books<P> {
         if instrument >= self.room.instruments {
             return Err(self.counters.refuse(BookError::BadInstrument));
         }
-        let top_changed = self.place(id, instrument << 1 | bit, price, size)?;
+        let top_changed = self.place(id, owner_of(instrument, bit), price, size)?;
         Ok(Change { instrument, side, price, size, remaining: size, top_changed })
     }
 
@@ -106,24 +127,13 @@ impl<P: Prefetch> Books<P> {
         if size == 0 {
             return Err(self.counters.refuse(BookError::ZeroSize));
         }
-        let Some((place, slot)) = self.find(id) else {
+        let Some(live) = self.find(id) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
-        let slot = *slot;
-        if size > slot.size {
+        if size > live.order.size {
             self.counters.over_reduced = self.counters.over_reduced.saturating_add(1);
         }
-        let taken = size.min(slot.size);
-        let remaining = slot.size - taken;
-        let top_changed = self.lessen(place, &slot, taken);
-        Ok(Change {
-            instrument: slot.owner >> 1,
-            side: side_of(slot.owner),
-            price: Price(slot.price),
-            size: taken,
-            remaining,
-            top_changed,
-        })
+        Ok(self.lessen(&live, size.min(live.order.size)))
     }
 
     /// Removes an order.
@@ -132,19 +142,10 @@ impl<P: Prefetch> Books<P> {
     /// [`UnknownOrder`](BookError::UnknownOrder), counted, with nothing changed.
     #[inline]
     pub fn delete(&mut self, id: u64) -> Result<Change, BookError> {
-        let Some((place, slot)) = self.find(id) else {
+        let Some(live) = self.find(id) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
-        let slot = *slot;
-        let top_changed = self.lessen(place, &slot, slot.size);
-        Ok(Change {
-            instrument: slot.owner >> 1,
-            side: side_of(slot.owner),
-            price: Price(slot.price),
-            size: slot.size,
-            remaining: 0,
-            top_changed,
-        })
+        Ok(self.lessen(&live, live.order.size))
     }
 
     /// Replaces an order: the old one is removed, and a new one added to the same side of the same book, behind all
@@ -158,26 +159,26 @@ impl<P: Prefetch> Books<P> {
     /// order would take is not known.
     #[inline]
     pub fn replace(&mut self, old: u64, new: u64, price: Price, size: u32) -> Result<Replaced, BookError> {
-        let Some((place, slot)) = self.find(old) else {
+        let Some(live) = self.find(old) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
-        let slot = *slot;
-        let before = self.best(slot.owner);
-        self.lessen(place, &slot, slot.size);
-        let refused = self.place(new, slot.owner, price, size).err();
-        let after = self.best(slot.owner);
+        let owner = live.level.owner;
+        let before = self.best(owner);
+        let taken = self.lessen(&live, live.order.size);
+        let refused = self.place(new, owner, price, size).err();
+        let after = self.best(owner);
         Ok(Replaced {
-            instrument: slot.owner >> 1,
-            side: side_of(slot.owner),
-            price: Price(slot.price),
-            size: slot.size,
+            instrument: taken.instrument,
+            side: taken.side,
+            price: taken.price,
+            size: taken.size,
             refused,
-            top_changed: before.key != after.key || before.size() != after.size(),
+            top_changed: (before.key != after.key) | (before.sum.size() != after.sum.size()),
         })
     }
 
-    /// Removes every order of one book, which is then complete again. Costs no more than a change: the orders' places
-    /// in the table are given back later, by [`Books::maintain`].
+    /// Removes every order of one book, which is then complete again. Costs as much as one change a level; the orders'
+    /// places in the table are given back later, by [`Books::maintain`].
     ///
     /// # Errors
     /// [`BadInstrument`](BookError::BadInstrument), counted.
@@ -186,11 +187,16 @@ impl<P: Prefetch> Books<P> {
             return Err(self.counters.refuse(BookError::BadInstrument));
         }
         if let Some(head) = head_mut(&mut self.heads, instrument) {
-            for side in core::mem::take(&mut head.sides) {
-                self.levels.free(side);
+            for (bit, side) in (0..).zip(head.sides) {
+                for &key in self.sides.keys(side) {
+                    if let Some(place) = self.levels.find(LevelKey { key, owner: owner_of(instrument, bit) }) {
+                        self.levels.clear_level(place);
+                    }
+                }
+                self.sides.free(side);
             }
             self.swept += head.orders as usize;
-            *head = Head { cleared: self.arrival, ..Head::default() };
+            *head = Head::default();
         }
         Ok(())
     }
@@ -200,6 +206,7 @@ impl<P: Prefetch> Books<P> {
         self.heads.all_mut().fill(0);
         self.orders.clear();
         self.levels.clear();
+        self.sides.clear();
         self.arrival = 0;
         self.swept = 0;
     }
@@ -207,7 +214,7 @@ impl<P: Prefetch> Books<P> {
     /// Stage 1 of looking ahead: asks for the line on which the order with this id is, or would be put.
     #[inline(always)]
     pub fn prefetch_order(&self, id: u64) {
-        if let Some(line) = self.orders.home_line(id) {
+        if let Some(line) = self.orders.line(self.orders.home(id)) {
             self.prefetch.prefetch(line);
         }
     }
@@ -220,27 +227,42 @@ impl<P: Prefetch> Books<P> {
         }
     }
 
-    /// Stage 2 of looking ahead, for an add: asks for the best levels of one side. Reads the book's head.
+    /// Stage 1 of looking ahead, for an add: asks for the line on which its level is, or would be put.
+    ///
+    /// Not `wanted`, it asks for the book's head once more, without a branch: for a caller that knows without one what
+    /// kind of message comes.
     #[inline(always)]
-    pub fn prefetch_levels(&self, instrument: u32, side: Side) {
-        self.prefetch_side(instrument << 1 | u32::from(side == Side::Ask));
-    }
-
-    /// Stage 2 of looking ahead, for all that names an order: asks for the best levels of its side. Reads the order
-    /// and its book's head.
-    #[inline(always)]
-    pub fn prefetch_levels_of(&self, id: u64) {
-        if let Some(slot) = self.orders.find_at_home(id) {
-            self.prefetch_side(slot.owner);
+    pub fn prefetch_level(&self, wanted: bool, instrument: u32, side: Side, price: Price) {
+        let owner = owner_of(instrument, u32::from(side == Side::Ask));
+        let level = self.levels.line(self.levels.home(LevelKey { key: key_of(price, owner), owner }));
+        if let (Some(level), Some([head])) = (level, self.heads.run(instrument as usize, 1)) {
+            self.prefetch.prefetch(select_unpredictable(wanted, level, head));
         }
     }
 
+    /// Stage 2 of looking ahead: asks for the end of a side's sorted keys, in case a level comes or goes. Reads the
+    /// book's head. Worth its price only where the sides are out of the processor's second cache.
     #[inline(always)]
-    fn prefetch_side(&self, owner: u32) {
-        if let Some(head) = head(&self.heads, owner >> 1)
-            && let Some(cell) = self.levels.best_cell(head.sides[(owner & 1) as usize])
+    pub fn prefetch_levels(&self, instrument: u32, side: Side) {
+        if let Some(head) = head(&self.heads, instrument)
+            && let Some(key) = self.sides.best_key(head.sides[usize::from(side == Side::Ask)])
         {
-            self.prefetch.prefetch(cell);
+            self.prefetch.prefetch(key);
+        }
+    }
+
+    /// Stage 2 of looking ahead, for all that names an order: asks for the order's level. Reads the order.
+    ///
+    /// For an id that is not here it asks for the order's line once more, without a branch: it may be called for every
+    /// message, of whatever kind.
+    #[inline(always)]
+    pub fn prefetch_levels_of(&self, id: u64) {
+        let home = self.orders.home(id);
+        if let Some(line) = self.orders.bucket(home) {
+            let (handle, found) = line.level_of(id);
+            if let (Some(level), Some(order)) = (self.levels.line(parts(handle).0), self.orders.line(home)) {
+                self.prefetch.prefetch(select_unpredictable(found, level, order));
+            }
         }
     }
 
@@ -265,18 +287,19 @@ impl<P: Prefetch> Books<P> {
         &self.counters
     }
 
-    /// The live order with this id. One that was swept away is not live, though it is still in the table.
+    /// The live order with this id. One whose book was cleared is not live, though it may still be in the table.
     #[inline(always)]
-    pub(crate) fn find(&self, id: u64) -> Option<(Place, &Slot)> {
-        let (place, slot) = self.orders.find(id)?;
-        let head = head(&self.heads, slot.owner >> 1)?;
-        (slot.arrival >= head.cleared).then_some((place, slot))
+    fn find(&self, id: u64) -> Option<Live> {
+        let place = self.orders.find(id)?;
+        let order = self.orders.order(place)?;
+        let level = self.levels.level(order.level)?;
+        Some(Live { place, order, level })
     }
 
     /// The best level of a side.
     #[inline(always)]
-    fn best(&self, owner: u32) -> Cell {
-        head(&self.heads, owner >> 1).map_or_else(Cell::default, |head| head.tops[(owner & 1) as usize])
+    fn best(&self, owner: u32) -> Best {
+        head(&self.heads, instrument_of(owner)).map_or_else(Best::default, |head| head.tops[(owner & 1) as usize])
     }
 
     /// Adds an order to a side of an instrument that is in range. Says whether the best level changed.
@@ -288,65 +311,122 @@ impl<P: Prefetch> Books<P> {
         if !price.is_defined() {
             return Err(self.counters.refuse(BookError::UndefinedPrice));
         }
-        let place = match self.orders.vacancy(id) {
-            // The last arrival is nobody's: whoever came after it would be told apart from nobody.
-            Ok(_) if self.arrival == u32::MAX => return Err(self.short_of_room(owner, BookError::OutOfCapacity)),
-            Ok(place) => place,
-            Err(NoPlace::Taken(place)) => self.evict(place, id)?,
-            Err(NoPlace::Full) => {
-                self.room.orders_refused = true;
-                return Err(self.short_of_room(owner, BookError::OutOfCapacity));
-            }
+        let place = match self.orders.seek(id) {
+            // The last arrival is nobody's, so that there always is a next one.
+            Sought::Vacant(place) if self.arrival != u32::MAX => place,
+            Sought::Found(place) => self.evict(place, id)?,
+            Sought::Vacant(_) | Sought::Full => return Err(self.no_room(owner, |room| &mut room.orders_refused)),
         };
-        let Some(head) = head_mut(&mut self.heads, owner >> 1) else {
+        let Some(head) = head_mut(&mut self.heads, instrument_of(owner)) else {
             return Err(self.counters.refuse(BookError::BadInstrument));
         };
         let bit = (owner & 1) as usize;
-        match self.levels.add(&mut head.sides[bit], &mut head.tops[bit], key_of(price, owner), size) {
-            Ok(top_changed) => {
-                head.orders += 1;
-                self.orders.put(place, id, price.0, size, owner, self.arrival);
-                self.arrival += 1;
-                Ok(top_changed)
+        let level = LevelKey { key: key_of(price, owner), owner };
+        let (at, sum) = match self.levels.seek(level) {
+            Sought::Found(at) => match self.levels.add(at, size) {
+                Some(sum) => (at, sum),
+                None => return Err(self.at_limit(owner)),
+            },
+            Sought::Vacant(at) => {
+                match self.sides.insert(&mut head.sides[bit], level.key) {
+                    Ok(()) => {}
+                    Err(Refused::NoRoom) => return Err(self.no_room(owner, |room| &mut room.sides_refused)),
+                    Err(Refused::AtLimit) => return Err(self.at_limit(owner)),
+                }
+                let sum = Sum::one(size);
+                self.levels.put(at, level, sum);
+                (at, sum)
             }
-            Err(Refused::NoRoom) => {
-                self.room.levels_refused = true;
-                Err(self.short_of_room(owner, BookError::OutOfCapacity))
+            Sought::Full => return Err(self.no_room(owner, |room| &mut room.levels_refused)),
+        };
+        head.orders += 1;
+        // An empty side's key is 0, which no key is below.
+        let top = &mut head.tops[bit];
+        let top_changed = level.key >= top.key;
+        *top = if top_changed { Best { key: level.key, sum } } else { *top };
+        self.orders.put(place, OrderRecord { id, size, level: at.handle(), arrival: self.arrival });
+        self.arrival += 1;
+        Ok(top_changed)
+    }
+
+    /// Takes `size`, which is not more than is left, from a live order.
+    #[inline(always)]
+    fn lessen(&mut self, live: &Live, size: u32) -> Change {
+        let Live { place, order, level } = *live;
+        let remaining = order.size - size;
+        let whole = remaining == 0;
+        self.orders.set_size(place, remaining);
+        let sum = self.levels.lessen(order.level, size, whole);
+        let mut top_changed = false;
+        if let Some(head) = head_mut(&mut self.heads, instrument_of(level.owner)) {
+            head.orders -= u32::from(whole);
+            let top = &mut head.tops[(level.owner & 1) as usize];
+            top_changed = top.key == level.key;
+            top.sum = if top_changed { sum } else { top.sum };
+            if sum.is_none() {
+                self.level_gone(order.level, level, top_changed);
             }
-            Err(Refused::AtLimit) => Err(self.short_of_room(owner, BookError::AtLimit)),
+        }
+        Change {
+            instrument: instrument_of(level.owner),
+            side: side_of(level.owner),
+            price: price_of(level.key, level.owner),
+            size,
+            remaining,
+            top_changed,
         }
     }
 
-    /// Takes `size`, which is not more than is left, from a live order. Says whether the best level changed.
-    #[inline(always)]
-    fn lessen(&mut self, place: Place, slot: &Slot, size: u32) -> bool {
-        let whole = size == slot.size;
-        let Some(head) = head_mut(&mut self.heads, slot.owner >> 1) else { return false };
-        let bit = (slot.owner & 1) as usize;
-        let key = key_of(Price(slot.price), slot.owner);
-        let top_changed = self.levels.take(&mut head.sides[bit], &mut head.tops[bit], key, size, whole);
-        head.orders -= u32::from(whole);
-        self.orders.set_size(place, slot.size - size);
-        top_changed
+    /// Takes out a level whose last order is gone.
+    #[inline(never)]
+    fn level_gone(&mut self, handle: u32, level: LevelKey, was_top: bool) {
+        self.levels.take(handle, level);
+        let bit = (level.owner & 1) as usize;
+        let Some(head) = head_mut(&mut self.heads, instrument_of(level.owner)) else { return };
+        let next = self.sides.remove(&mut head.sides[bit], level.key);
+        if was_top {
+            let best = |key| {
+                let place = self.levels.find(LevelKey { key, owner: level.owner })?;
+                Some(Best { key, sum: self.levels.sum(place) })
+            };
+            head.tops[bit] = next.and_then(best).unwrap_or_default();
+        }
     }
 
-    /// Makes way for an order whose id is in the table: only one that was swept away gives way.
+    /// Makes way for an order whose id is in the table: only one whose book was cleared gives way.
     #[cold]
     #[inline(never)]
     fn evict(&mut self, place: Place, id: u64) -> Result<Place, BookError> {
-        if self.find(id).is_some() {
-            return Err(self.counters.refuse(BookError::DuplicateOrder));
+        match self.orders.order(place) {
+            Some(order) if self.levels.level(order.level).is_none() => self.levels.let_go(order.level),
+            _ => return Err(self.counters.refuse(BookError::DuplicateOrder)),
         }
         self.orders.set_size(place, 0);
         self.swept -= 1;
-        self.orders.vacancy(id).map_err(|_| self.counters.refuse(BookError::OutOfCapacity))
+        match self.orders.seek(id) {
+            Sought::Vacant(place) => Ok(place),
+            Sought::Found(_) | Sought::Full => Err(self.counters.refuse(BookError::OutOfCapacity)),
+        }
     }
 
-    /// Counts a refusal for want of room, after which the book lacks an order that the venue has.
+    /// Counts a refusal for want of room, and marks what ran short.
     #[cold]
     #[inline(never)]
-    fn short_of_room(&mut self, owner: u32, error: BookError) -> BookError {
-        if let Some(head) = head_mut(&mut self.heads, owner >> 1) {
+    fn no_room(&mut self, owner: u32, short: fn(&mut Room) -> &mut bool) -> BookError {
+        *short(&mut self.room) = true;
+        self.lacking(owner, BookError::OutOfCapacity)
+    }
+
+    /// Counts a refusal of more than a level or a side can have.
+    #[cold]
+    #[inline(never)]
+    fn at_limit(&mut self, owner: u32) -> BookError {
+        self.lacking(owner, BookError::AtLimit)
+    }
+
+    /// Counts a refusal after which the book lacks an order that the venue has.
+    fn lacking(&mut self, owner: u32, error: BookError) -> BookError {
+        if let Some(head) = head_mut(&mut self.heads, instrument_of(owner)) {
             head.incomplete = 1;
         }
         self.counters.refuse(error)
@@ -383,6 +463,18 @@ pub(crate) fn price_of(key: u64, owner: u32) -> Price {
 #[inline(always)]
 fn key_mask(owner: u32) -> u64 {
     1 << 63 ^ u64::from(owner & 1).wrapping_neg()
+}
+
+/// A side of a book as one number: never 0, and the last bit is 1 for an ask.
+#[inline(always)]
+pub(crate) fn owner_of(instrument: u32, bit: u32) -> u32 {
+    (instrument << 1 | bit).wrapping_add(2)
+}
+
+/// The instrument that an owner belongs to.
+#[inline(always)]
+pub(crate) fn instrument_of(owner: u32) -> u32 {
+    (owner >> 1).wrapping_sub(1)
 }
 
 /// The side that an owner's last bit stands for.

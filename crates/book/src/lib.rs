@@ -5,13 +5,20 @@
 //! states; it does not filter either (see *Following a subset*).
 //!
 //! # Cost
-//! A message costs what its cache misses cost, so everything is laid out in cache lines: an order is half a line, a
-//! book's head (both best levels in it) is one line, and levels are sorted arrays with the best at the end, four to a
-//! line. A change touches one line of each kind. Ask for them ahead, in two stages, over a window of messages:
+//! A message costs what its cache misses and its mispredicted branches cost. Orders live in one hash table by id, price
+//! levels in another by book, side and price; a bucket of either is one cache line of three records, and an order knows
+//! its level by place. A book's head, with the best level of both sides, is one line too. So a change reads and writes
+//! three lines, whose addresses the message itself gives (an add) or the order (everything else), and searches nothing.
+//! Only when a level comes or goes are the sorted keys of its side touched.
 //!
-//! 1. [`Books::prefetch_order`] and [`Books::prefetch_instrument`] need only what the message says;
-//! 2. some messages later, [`Books::prefetch_levels`] (an add) or [`Books::prefetch_levels_of`] (anything that names an
-//!    order) look at what stage 1 brought, and ask for the levels.
+//! Ask for the lines ahead, over a window of messages, in two stages:
+//!
+//! 1. [`Books::prefetch_order`], [`Books::prefetch_instrument`] and, for an add, [`Books::prefetch_level`] need only
+//!    what the message says;
+//! 2. some messages later, [`Books::prefetch_levels_of`] looks at the order that stage 1 brought, and asks for its level.
+//!
+//! Kinds of messages alternate unforeseeably, so a stage that branches on the kind loses a good part of what it wins:
+//! both stages can be called alike for every message.
 //!
 //! # Capacity
 //! Nothing is allocated between [`Books::new`] and [`Books::maintain`]. While there is [`Capacity`] there is nothing to
@@ -48,6 +55,8 @@ mod levels;
 mod lines;
 mod orders;
 mod room;
+mod sides;
+mod table;
 mod view;
 
 pub use books::{Books, Change, Replaced};

@@ -53,12 +53,6 @@ impl<C: FromZeros + IntoBytes + Immutable> Lines<C> {
         self.cells.get_mut(at..at + cells)
     }
 
-    /// The cell that is so many cells behind the beginning of line `first`; none past the end.
-    #[inline(always)]
-    pub(crate) fn run_at(&self, first: usize, cell: usize) -> Option<&[C; 1]> {
-        self.cells.get(self.skip + first * Self::PER_LINE + cell..)?.first_chunk()
-    }
-
     /// Every cell of every line.
     pub(crate) fn all(&self) -> &[C] {
         self.run(0, self.count * Self::PER_LINE).unwrap_or_default()

@@ -1,13 +1,16 @@
 //! How much room the books take, and how they get more.
 
-use crate::books::{Books, head, head_mut};
+use crate::books::Books;
 use crate::error::Counters;
-use crate::levels::Levels;
+use crate::levels::LevelLine;
 use crate::lines::Lines;
-use crate::orders::{BUCKET_ORDERS, NoPlace, Orders};
+use crate::orders::{OrderLine, OrderRecord};
+use crate::sides::Sides;
+use crate::table::{Bucket, Sought, Table};
 use alloc::vec::Vec;
 use barewire_types::Prefetch;
 use core::fmt;
+use zerocopy::FromZeros;
 
 /// How much the books are to hold without a need to grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,28 +39,32 @@ impl core::error::Error for OutOfMemory {}
 pub(crate) struct Room {
     /// Instruments are below this.
     pub(crate) instruments: u32,
-    /// Orders in the table at which `maintain` makes room for more.
-    pub(crate) orders: usize,
+    /// Orders in the table above which `maintain` makes room for more.
+    orders: usize,
+    /// Levels in the table above which `maintain` makes room for more.
+    levels: usize,
     /// An order found no place since `maintain` was last called.
     pub(crate) orders_refused: bool,
-    /// A level found no block since `maintain` was last called.
+    /// A level found no place since `maintain` was last called.
     pub(crate) levels_refused: bool,
-    /// The most that `orders` may become.
-    max_orders: usize,
-    /// The most lines that the pool of levels may become.
-    max_level_lines: usize,
+    /// A side found no block since `maintain` was last called.
+    pub(crate) sides_refused: bool,
+    /// The most that `orders`, `levels` and the lines of the sides may become.
+    max: [usize; 3],
 }
 
 /// The seed of [`Books::new`]: the first digits of pi.
 const SEED: u64 = 0x243F_6A88_85A3_08D3;
-/// Slots for each order that fits before growth, in percent.
-const SLOTS_PERCENT: usize = 150;
-/// The share of slots at which the table is full, in percent: what is between is for orders that come in mid-packet.
+/// Slots for each record that fits before growth, in percent.
+const SLOTS_PERCENT: usize = 170;
+/// The share of slots at which a table is full, in percent: what is between is for what comes in mid-packet.
 const FULL_PERCENT: usize = 85;
-/// Level cells for each level of the capacity. A block may be half empty, and the smaller blocks that a side left behind
-/// may find no other use: these are four. The rest keeps [`FRESH_SHARE`] free. What is not used is not touched.
-const CELLS_PER_LEVEL: usize = 5;
-/// The pool of levels grows when less than this part of it was never handed out.
+/// The least that a table is made for.
+const LEAST_RECORDS: usize = 64;
+/// Keys in the sides for each level of the capacity. A block may be half empty, and the smaller blocks that a side left
+/// behind may find no other use: these are four. The rest keeps [`FRESH_SHARE`] free. What is not used is not touched.
+const KEYS_PER_LEVEL: usize = 5;
+/// The pool of the sides grows when less than this part of it was never handed out.
 const FRESH_SHARE: usize = 8;
 /// Tables grow up to so many times the capacity that was asked for: whoever sends orders without end gets no more.
 const GROWTH_LIMIT: usize = 16;
@@ -66,11 +73,10 @@ const SWEEP_SHARE: usize = 8;
 /// Arrivals that may come between two calls of `maintain`.
 const ARRIVAL_RESERVE: u32 = 1 << 24;
 
-impl Room {
-    fn table(orders: usize, seed: u64) -> Option<Orders> {
-        let slots = orders.max(64).checked_mul(SLOTS_PERCENT)? / 100;
-        Orders::new(slots.div_ceil(BUCKET_ORDERS), slots.checked_mul(FULL_PERCENT)? / 100, seed)
-    }
+/// A table that makes room for more above so many records.
+fn table<B: Bucket>(records: usize, seed: u64) -> Option<Table<B>> {
+    let slots = records.checked_mul(SLOTS_PERCENT)? / 100;
+    Table::new(slots, slots.checked_mul(FULL_PERCENT)? / 100, seed)
 }
 
 impl<P: Prefetch> Books<P> {
@@ -92,27 +98,28 @@ impl<P: Prefetch> Books<P> {
     /// # Errors
     /// The system has no memory for this capacity.
     pub fn try_new(capacity: Capacity, prefetch: P, seed: u64) -> Result<Books<P>, OutOfMemory> {
-        // The last bit of an owner is its side.
-        let instruments = capacity.instruments.min(u32::MAX >> 1);
-        let orders = (capacity.orders as usize).max(64);
-        let cells = (capacity.levels as usize).saturating_mul(CELLS_PER_LEVEL);
-        let level_lines = cells.div_ceil(Lines::<[u64; 2]>::PER_LINE).saturating_add(5 * instruments as usize + 2);
-        let max_orders = orders.saturating_mul(GROWTH_LIMIT);
-        let max_level_lines = level_lines.saturating_mul(GROWTH_LIMIT);
+        // An owner has a bit for the side, one for levels of cleared books, and is never 0.
+        let instruments = capacity.instruments.min((u32::MAX >> 2) - 1);
+        let orders = (capacity.orders as usize).max(LEAST_RECORDS);
+        let levels = (capacity.levels as usize).max(LEAST_RECORDS);
+        let keys = levels.saturating_mul(KEYS_PER_LEVEL);
+        let side_lines = keys.div_ceil(Lines::<u64>::PER_LINE).saturating_add(3 * instruments as usize);
         Ok(Books {
             heads: Lines::zeroed(instruments as usize).ok_or(OutOfMemory)?,
-            orders: Room::table(orders, seed).ok_or(OutOfMemory)?,
-            levels: Levels::new(level_lines).ok_or(OutOfMemory)?,
+            orders: table(orders, seed).ok_or(OutOfMemory)?,
+            levels: table(levels, seed).ok_or(OutOfMemory)?,
+            sides: Sides::new(side_lines).ok_or(OutOfMemory)?,
             counters: Counters::default(),
             arrival: 0,
             swept: 0,
             room: Room {
                 instruments,
                 orders,
+                levels,
                 orders_refused: false,
                 levels_refused: false,
-                max_orders,
-                max_level_lines,
+                sides_refused: false,
+                max: [orders, levels, side_lines].map(|most| most.saturating_mul(GROWTH_LIMIT)),
             },
             prefetch,
         })
@@ -120,15 +127,14 @@ impl<P: Prefetch> Books<P> {
 
     /// The big tables, for an owner that wants huge pages: before the first change nothing has touched them.
     pub fn regions(&self) -> impl Iterator<Item = &[u8]> {
-        [self.orders.bytes(), self.levels.bytes(), self.heads.bytes()].into_iter()
+        [self.orders.bytes(), self.levels.bytes(), self.sides.bytes(), self.heads.bytes()].into_iter()
     }
 
     /// Makes room where it runs short, and gives back what [`Books::clear`] left behind; says whether it did anything.
     /// To be called between packets: when there is nothing to do it costs a few instructions.
     ///
-    /// The only place that allocates after construction, and it stops the world: a full order table moves to one half
-    /// as large again (tens of milliseconds for a million orders), a pool of levels to a larger one (a few), each
-    /// counted in [`Counters::grown`]. No table grows beyond 16 times the capacity of construction. Where the system has no memory all stays as it is, and
+    /// The only place that allocates after construction, and it stops the world: a full table moves to one half as
+    /// large again (tens of milliseconds for a million orders), each counted in [`Counters::grown`]. No table grows beyond 16 times the capacity of construction. Where the system has no memory all stays as it is, and
     /// [`Counters::growth_failed`] counts it.
     #[inline]
     pub fn maintain(&mut self) -> bool {
@@ -139,107 +145,137 @@ impl<P: Prefetch> Books<P> {
     #[inline]
     pub fn maintain_with(&mut self, untouched: impl FnMut(&[u8])) -> bool {
         let room = &self.room;
-        let orders = match self.orders.len() > room.orders {
-            true => room.orders < room.max_orders,
-            false => room.orders_refused,
-        };
-        let levels = (room.levels_refused || self.levels.fresh() < self.levels.count() / FRESH_SHARE)
-            && self.levels.count() < room.max_level_lines;
+        let orders = self.orders.len() > room.orders || room.orders_refused;
+        let levels = self.levels.len() > room.levels || room.levels_refused;
+        let sides = self.sides.fresh() < self.sides.count() / FRESH_SHARE || room.sides_refused;
         let sweep = self.swept > room.orders / SWEEP_SHARE;
         let arrivals = self.arrival >= u32::MAX - ARRIVAL_RESERVE;
-        if !(orders || levels || sweep || arrivals) {
+        if !(orders | levels | sides | sweep | arrivals) {
             return false;
         }
-        if sweep || arrivals {
-            self.sweep();
-        }
-        if arrivals {
-            self.count_arrivals_anew();
-        }
-        self.make_room(orders, levels, untouched);
-        true
+        self.make_room(untouched)
     }
 
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, orders: bool, levels: bool, mut untouched: impl FnMut(&[u8])) {
-        if orders {
-            self.room.orders_refused = false;
-            // Where ways became too long in a table that is not full, another seed is all that is wanted.
-            let full = self.orders.len() > self.room.orders;
-            let more = if full { self.room.orders + self.room.orders / 2 } else { self.room.orders };
-            let more = more.min(self.room.max_orders);
-            let moved = self.moved_orders(more, &mut untouched);
-            self.count_growth(moved.is_some());
-            if let Some(moved) = moved {
+    fn make_room(&mut self, mut untouched: impl FnMut(&[u8])) -> bool {
+        let mut done = self.swept != 0;
+        if done {
+            self.sweep();
+        }
+        if self.arrival >= u32::MAX - ARRIVAL_RESERVE {
+            self.count_arrivals_anew();
+            done = true;
+        }
+        let refused = core::mem::take(&mut self.room.orders_refused);
+        if let Some(records) = more(self.room.orders, self.orders.len(), self.room.max[0], refused) {
+            let moved = self.moved_orders(records, &mut untouched);
+            if let Some(moved) = self.counted(moved) {
                 self.orders = moved;
-                self.room.orders = more;
+                self.room.orders = records;
             }
+            done = true;
         }
-        if levels {
-            self.room.levels_refused = false;
-            let more = self.levels.count() + self.levels.count() / 2 + 64;
-            let moved = Levels::new(more.min(self.room.max_level_lines)).and_then(|larger| {
-                untouched(larger.bytes());
-                self.levels.moved_to(larger)
-            });
-            self.count_growth(moved.is_some());
-            if let Some(moved) = moved {
+        let refused = core::mem::take(&mut self.room.levels_refused);
+        if let Some(records) = more(self.room.levels, self.levels.len(), self.room.max[1], refused) {
+            let moved = self.moved_levels(records, &mut untouched);
+            if let Some(moved) = self.counted(moved) {
                 self.levels = moved;
+                self.room.levels = records;
             }
+            done = true;
         }
+        let refused = core::mem::take(&mut self.room.sides_refused);
+        let lines = self.sides.count();
+        if lines < self.room.max[2] && (refused || self.sides.fresh() < lines / FRESH_SHARE) {
+            let moved = Sides::new((lines + lines / 2 + 64).min(self.room.max[2])).map(|mut larger| {
+                untouched(larger.bytes());
+                larger.take_over(&self.sides);
+                larger
+            });
+            if let Some(moved) = self.counted(moved) {
+                self.sides = moved;
+            }
+            done = true;
+        }
+        done
     }
 
-    fn count_growth(&mut self, worked: bool) {
-        let counter = if worked { &mut self.counters.grown } else { &mut self.counters.growth_failed };
+    /// Counts a growth, and hands it on.
+    fn counted<T>(&mut self, moved: Option<T>) -> Option<T> {
+        let counter = if moved.is_some() { &mut self.counters.grown } else { &mut self.counters.growth_failed };
         *counter = counter.saturating_add(1);
+        moved
     }
 
-    /// All orders in a table with room for `orders`; with another seed, in case the old one was guessed.
-    fn moved_orders(&self, orders: usize, untouched: &mut impl FnMut(&[u8])) -> Option<Orders> {
-        let mut moved = Room::table(orders, self.orders.seed().wrapping_mul(6_364_136_223_846_793_005) ^ 0x5851_F42D)?;
+    /// All orders in a table for so many; with another seed, in case the old one was guessed.
+    fn moved_orders(&self, records: usize, untouched: &mut impl FnMut(&[u8])) -> Option<Table<OrderLine>> {
+        let mut moved: Table<OrderLine> = table(records, next_seed(self.orders.seed()))?;
         untouched(moved.bytes());
-        for slot in self.orders.iter() {
-            match moved.vacancy(slot.id) {
-                Ok(place) => moved.put(place, slot.id, slot.price, slot.size, slot.owner, slot.arrival),
-                Err(NoPlace::Taken(_) | NoPlace::Full) => return None,
+        for order in self.orders.orders() {
+            let Sought::Vacant(place) = moved.seek(order.id) else { return None };
+            moved.put(place, order);
+        }
+        Some(moved)
+    }
+
+    /// All levels in a table for so many, with the orders' handles to them; nothing is changed where that fails. Levels
+    /// of cleared books must have been swept away.
+    fn moved_levels(&mut self, records: usize, untouched: &mut impl FnMut(&[u8])) -> Option<Table<LevelLine>> {
+        let mut moved: Table<LevelLine> = table(records, next_seed(self.levels.seed()))?;
+        untouched(moved.bytes());
+        let mut handles = u32::new_vec_zeroed(self.levels.handles()).ok()?;
+        for (old, level, sum) in self.levels.levels() {
+            let Sought::Vacant(place) = moved.seek(level) else { return None };
+            moved.put(place, level, sum);
+            *handles.get_mut(old.handle() as usize)? = place.handle();
+        }
+        let places: Vec<_> = self.orders.places().collect();
+        for place in places {
+            let handle = self.orders.order(place).and_then(|order| handles.get(order.level as usize));
+            if let Some(&handle) = handle {
+                self.orders.set_level(place, handle);
             }
         }
         Some(moved)
     }
 
     /// Takes the orders of cleared books out of the table.
-    #[cold]
-    #[inline(never)]
     fn sweep(&mut self) {
-        let stale = |slot: &&crate::orders::Slot| {
-            head(&self.heads, slot.owner >> 1).is_none_or(|head| slot.arrival < head.cleared)
-        };
-        let ids: Vec<u64> = self.orders.iter().filter(stale).map(|slot| slot.id).collect();
-        for id in ids {
-            if let Some((place, _)) = self.orders.find(id) {
+        let stale = |order: &OrderRecord| self.levels.level(order.level).is_none();
+        let stale: Vec<_> = self.orders.orders().filter(stale).collect();
+        for order in stale {
+            if let Some(place) = self.orders.find(order.id) {
                 self.orders.set_size(place, 0);
+                self.levels.let_go(order.level);
             }
         }
         self.swept = 0;
     }
 
-    /// Numbers the arrivals of all live orders from 0 on, after a sweep.
-    #[cold]
-    #[inline(never)]
+    /// Numbers the arrivals of all orders from 0 on.
     fn count_arrivals_anew(&mut self) {
-        let mut slots: Vec<_> = self.orders.iter_mut().collect();
-        slots.sort_unstable_by_key(|slot| (slot.arrival, slot.id));
-        let mut next = 0;
-        for slot in slots {
-            slot.arrival = next;
-            next += 1;
-        }
-        self.arrival = next;
-        for instrument in 0..self.room.instruments {
-            if let Some(head) = head_mut(&mut self.heads, instrument) {
-                head.cleared = 0;
-            }
+        let mut places: Vec<_> =
+            self.orders.places().filter_map(|place| Some((self.orders.order(place)?.arrival, place))).collect();
+        places.sort_unstable_by_key(|&(arrival, _)| arrival);
+        self.arrival = 0;
+        for (_, place) in places {
+            self.orders.set_arrival(place, self.arrival);
+            self.arrival += 1;
         }
     }
+}
+
+/// For how many records a table that holds `len` and was made for `room` is to be made anew; `None` for not at all.
+/// Where ways became too long in a table that is not full, another seed is all that is wanted.
+fn more(room: usize, len: usize, max: usize, refused: bool) -> Option<usize> {
+    match len > room {
+        true if room < max => Some((room + room / 2).min(max)),
+        false if refused => Some(room),
+        _ => None,
+    }
+}
+
+fn next_seed(seed: u64) -> u64 {
+    seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
 }

@@ -1,7 +1,8 @@
 //! Looking at books: tops, depth, orders, and a digest of everything.
 
-use crate::books::{Books, head, key_of, price_of, side_of};
-use crate::levels::Cell;
+use crate::books::{Best, Books, head, instrument_of, owner_of, price_of, side_of};
+use crate::levels::{LevelKey, Sum};
+use crate::orders::OrderRecord;
 use alloc::vec::Vec;
 use barewire_types::{Prefetch, Price, Side};
 
@@ -59,30 +60,40 @@ impl<P: Prefetch> Books<P> {
     pub fn top(&self, instrument: u32) -> Top {
         let tops = match head(&self.heads, instrument) {
             Some(head) => head.tops,
-            None => [Cell::default(); 2],
+            None => [Best::default(); 2],
         };
-        let price = |cell: Cell, bit| if cell.sum == 0 { Price::UNDEF } else { price_of(cell.key, bit) };
+        let price = |best: Best, bit| if best.sum.is_none() { Price::UNDEF } else { price_of(best.key, bit) };
         Top {
             bid_price: price(tops[0], 0),
-            bid_size: tops[0].size(),
+            bid_size: tops[0].sum.size(),
             ask_price: price(tops[1], 1),
-            ask_size: tops[1].size(),
+            ask_size: tops[1].sum.size(),
         }
     }
 
-    /// Writes the best levels of one side into `out`, best first, and says how many.
+    /// Writes the best levels of one side into `out`, best first, and says how many. Looks at one line a level.
     pub fn depth(&self, instrument: u32, side: Side, out: &mut [Level]) -> usize {
         let bit = match side {
             Side::Bid => 0,
             Side::Ask => 1,
             Side::None => return 0,
         };
-        let Some(head) = head(&self.heads, instrument) else { return 0 };
-        let cells = self.levels.side(head.sides[bit as usize]);
-        for (level, cell) in out.iter_mut().zip(cells.iter().rev()) {
-            *level = Level { price: price_of(cell.key, bit), size: cell.size(), orders: cell.orders() };
+        let mut count = 0;
+        for (level, (key, sum)) in out.iter_mut().zip(self.levels_of(owner_of(instrument, bit))) {
+            *level = Level { price: price_of(key, bit), size: sum.size(), orders: sum.orders() };
+            count += 1;
         }
-        cells.len().min(out.len())
+        count
+    }
+
+    /// The levels of a side from the best: keys and sums.
+    fn levels_of(&self, owner: u32) -> impl Iterator<Item = (u64, Sum)> {
+        let keys =
+            head(&self.heads, instrument_of(owner)).map(|head| self.sides.keys(head.sides[(owner & 1) as usize]));
+        keys.unwrap_or_default().iter().rev().map(move |&key| {
+            let place = self.levels.find(LevelKey { key, owner });
+            (key, place.map(|place| self.levels.sum(place)).unwrap_or_default())
+        })
     }
 
     /// How many levels one side of a book has.
@@ -107,16 +118,23 @@ impl<P: Prefetch> Books<P> {
 
     /// The live order with this id, and its instrument.
     pub fn order(&self, id: u64) -> Option<(u32, Order)> {
-        let (_, slot) = self.find(id)?;
-        let order = Order { id, side: side_of(slot.owner), price: Price(slot.price), size: slot.size };
-        Some((slot.owner >> 1, order))
+        let order = self.orders.order(self.orders.find(id)?)?;
+        let (level, order) = self.with_level(order)?;
+        Some((instrument_of(level.owner), order))
+    }
+
+    /// An order as it is shown, and its level; `None` where its book was cleared.
+    fn with_level(&self, order: OrderRecord) -> Option<(LevelKey, Order)> {
+        let level = self.levels.level(order.level)?;
+        let OrderRecord { id, size, .. } = order;
+        Some((level, Order { id, side: side_of(level.owner), price: price_of(level.key, level.owner), size }))
     }
 
     /// The orders of one book in priority: bids and then asks, each from the best price, each price from the oldest.
     ///
     /// For cold use: reads the whole order table, and allocates.
     pub fn orders(&self, instrument: u32) -> impl Iterator<Item = Order> + use<P> {
-        self.ranked(|owner| owner >> 1 == instrument).into_iter().map(|(_, _, _, order)| order)
+        self.ranked(|owner| instrument_of(owner) == instrument).into_iter().map(|(_, _, _, order)| order)
     }
 
     /// A fingerprint of all orders and levels. Equal books have equal digests, in every run and on every machine,
@@ -135,25 +153,23 @@ impl<P: Prefetch> Books<P> {
                 hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
             }
         };
-        for instrument in 0..self.room.instruments {
-            let Some(head) = head(&self.heads, instrument) else { continue };
-            for bit in 0..2 {
-                let cells = self.levels.side(head.sides[bit as usize]);
-                if !cells.is_empty() {
-                    word(u64::from(instrument << 1 | bit));
-                    word(cells.len() as u64);
-                }
-                for cell in cells.iter().rev() {
-                    word(price_of(cell.key, bit).0 as u64);
-                    word(cell.size());
-                    word(u64::from(cell.orders()));
-                }
+        for number in 0..self.room.instruments << 1 {
+            let owner = owner_of(number >> 1, number & 1);
+            let count = self.levels_of(owner).count();
+            if count != 0 {
+                word(u64::from(number));
+                word(count as u64);
+            }
+            for (key, sum) in self.levels_of(owner) {
+                word(price_of(key, owner).0 as u64);
+                word(sum.size());
+                word(u64::from(sum.orders()));
             }
         }
         let ranked = self.ranked(|_| true);
         for (owner, _, _, order) in &ranked {
             word(order.id);
-            word(u64::from(*owner));
+            word(u64::from(instrument_of(*owner) << 1 | *owner & 1));
             word(order.price.0 as u64);
             word(u64::from(order.size));
         }
@@ -162,20 +178,14 @@ impl<P: Prefetch> Books<P> {
     }
 
     /// The live orders of some sides, sorted.
-    fn ranked(&self, mut wanted: impl FnMut(u32) -> bool) -> Vec<Ranked> {
-        let mut ranked: Vec<Ranked> = self
-            .orders
-            .iter()
-            .filter(|slot| wanted(slot.owner))
-            .filter(|slot| head(&self.heads, slot.owner >> 1).is_some_and(|head| slot.arrival >= head.cleared))
-            .map(|slot| {
-                let price = Price(slot.price);
-                let order = Order { id: slot.id, side: side_of(slot.owner), price, size: slot.size };
-                // A complement turns best-is-greatest into best-is-first.
-                (slot.owner, !key_of(price, slot.owner), slot.arrival, order)
-            })
-            .collect();
-        ranked.sort_unstable_by_key(|&(owner, key, arrival, order)| (owner, key, arrival, order.id));
+    fn ranked(&self, wanted: impl Fn(u32) -> bool) -> Vec<Ranked> {
+        let ranked = self.orders.orders().filter_map(|order| {
+            let (level, shown) = self.with_level(order)?;
+            // A complement turns best-is-greatest into best-is-first.
+            wanted(level.owner).then_some((level.owner, !level.key, order.arrival, shown))
+        });
+        let mut ranked: Vec<Ranked> = ranked.collect();
+        ranked.sort_unstable_by_key(|&(owner, key, arrival, _)| (owner, key, arrival));
         ranked
     }
 }

@@ -71,7 +71,7 @@ fn nearly_full() {
 fn growth() {
     for seed in 0..3 {
         let mut rng = Rng(seed);
-        let mut pair = Pair::new(Capacity { instruments: 50, orders: 900, levels: 300 }, seed);
+        let mut pair = Pair::new(Capacity { instruments: 50, orders: 1500, levels: 1500 }, seed);
         for step in 0..60_000 {
             let op = session_op(&mut rng, 0, 20_000, 50);
             pair.apply(op);
