@@ -1,11 +1,9 @@
 //! Messages into packets: where they are cut, and how the second line's differ.
 
-use barewire_types::Seq;
-use barewire_wire::moldudp64::{BLOCK_HEADER_LEN, Builder, HEADER_LEN, Header, Session};
-use zerocopy::IntoBytes;
+use barewire_wire::moldudp64::{BLOCK_HEADER_LEN, HEADER_LEN, Header, MAX_COUNT, Session};
 use zerocopy::byteorder::big_endian::{U16, U64};
 
-use crate::exchange::{Exchange, MessageBuffer, Random};
+use crate::exchange::{Exchange, Random};
 
 /// A packet in a [`Store`].
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +44,7 @@ impl Store {
     /// Adds a packet of whole blocks.
     fn push(&mut self, session: Session, sequence: u64, messages: u16, time_ns: u64, blocks: [&[u8]; 2]) {
         let begin = self.bytes.len();
-        let header =
-            Header { session: session.0, sequence_number: U64::new(sequence), message_count: U16::new(messages) };
-        self.bytes.extend_from_slice(header.as_bytes());
+        self.bytes.extend_from_slice(&header(session, sequence, messages));
         blocks.into_iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.cuts.push(Cut { begin, end: self.bytes.len(), messages, sequence, time_ns });
     }
@@ -61,17 +57,13 @@ pub(crate) struct Packer {
     session: Session,
     max_payload: usize,
     /// Number of the next message.
-    pub(crate) next: u64,
-    message: MessageBuffer,
-    /// Length of a message that did not fit into the last packet; 0 for none. It is still in `message`.
-    held: usize,
+    next: u64,
     is_over: bool,
 }
 
 impl Packer {
     pub(crate) fn new(exchange: Exchange, session: Session, max_payload: usize) -> Packer {
-        let message = [0; size_of::<MessageBuffer>()];
-        Packer { exchange, session, max_payload, next: 1, message, held: 0, is_over: false }
+        Packer { exchange, session, max_payload, next: 1, is_over: false }
     }
 
     /// Whether there is no further message.
@@ -89,39 +81,47 @@ impl Packer {
         self.exchange.end();
     }
 
-    /// Adds a packet of up to `limit` messages to the store. False where there is no further message.
+    /// Adds a packet of up to `limit` messages to the store; a packet is full when the longest message would not fit any
+    /// more. False where there is no further message.
     #[inline]
     pub(crate) fn pack(&mut self, store: &mut Store, limit: u64) -> bool {
+        let limit = limit.min(MAX_COUNT.into()) as u16;
         let begin = store.bytes.len();
         store.bytes.resize(begin + self.max_payload, 0);
-        let Some(room) = store.bytes.get_mut(begin..) else { return false };
-        let mut time_ns = self.exchange.time_ns();
-        let mut builder = Builder::new(room, self.session, Seq(self.next));
-        while u64::from(builder.count()) < limit {
-            if self.held == 0 {
-                let Some(message) = self.exchange.next(&mut self.message) else {
-                    self.is_over = true;
-                    break;
-                };
-                self.held = message.len();
-            }
-            let Some(to) = builder.push(self.held) else { break };
-            if let Some(message) = self.message.get(..self.held) {
-                to.copy_from_slice(message);
-            }
-            self.held = 0;
-            time_ns = self.exchange.time_ns();
+        let mut end = begin + HEADER_LEN;
+        let mut messages = 0;
+        while messages < limit {
+            let Some((len, room)) = store.bytes.get_mut(end..).and_then(<[u8]>::split_first_chunk_mut) else { break };
+            let Some(room) = room.first_chunk_mut() else { break };
+            let Some(message) = self.exchange.next(room) else {
+                self.is_over = true;
+                break;
+            };
+            *len = (message.len() as u16).to_be_bytes();
+            end += BLOCK_HEADER_LEN + message.len();
+            messages += 1;
         }
-        let messages = builder.count();
-        let len = if messages == 0 { 0 } else { builder.finish() };
-        store.bytes.truncate(begin + len);
         if messages == 0 {
+            store.bytes.truncate(begin);
             return false;
         }
-        store.cuts.push(Cut { begin, end: begin + len, messages, sequence: self.next, time_ns });
+        store.bytes.truncate(end);
+        if let Some(to) = store.bytes.get_mut(begin..begin + HEADER_LEN) {
+            to.copy_from_slice(&header(self.session, self.next, messages));
+        }
+        store.cuts.push(Cut { begin, end, messages, sequence: self.next, time_ns: self.exchange.time_ns() });
         self.next += u64::from(messages);
         true
     }
+}
+
+/// The header of a packet with messages.
+fn header(session: Session, sequence: u64, messages: u16) -> [u8; HEADER_LEN] {
+    zerocopy::transmute!(Header {
+        session: session.0,
+        sequence_number: U64::new(sequence),
+        message_count: U16::new(messages),
+    })
 }
 
 /// Cuts the second line's packets elsewhere: each of the first line's is parted at random, and the part behind the cut

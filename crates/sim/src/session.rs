@@ -23,7 +23,8 @@ pub struct SessionConfig {
     pub b_line: bool,
     /// Most bytes of a packet's payload, [`MIN_PAYLOAD`] to 65,507.
     pub max_payload: usize,
-    /// Messages a packet, 1 to 65,534: the packet leaves when so many are due, or when its payload is full. `None` sends
+    /// Messages a packet, 1 to 65,534: the packet leaves when so many are due, or when its payload is full, that is when the
+    /// longest message would not fit any more. `None` sends
     /// whatever is due, which is one message a packet at low rates and full packets where sending falls behind.
     pub messages_per_packet: Option<u16>,
     /// Whether the B line's packets are cut elsewhere than the A line's. Each then holds back a part of its messages

@@ -76,7 +76,7 @@ fn lines_carry_the_same_messages() {
         SessionConfig { messages_per_packet: Some(40), max_payload: 1_472, b_delay_ns: 70_000, ..usual },
         SessionConfig { different_cuts: true, ..usual },
         SessionConfig { different_cuts: true, messages_per_packet: Some(10), b_delay_ns: 2_000_000, ..usual },
-        SessionConfig { different_cuts: true, max_payload: 72, ..usual },
+        SessionConfig { different_cuts: true, max_payload: 200, ..usual },
         SessionConfig { b_line: false, max_payload: 65_507, end_packets: 1, ..usual },
     ];
     let expected = messages(exchange(30_000));

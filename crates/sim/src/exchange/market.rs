@@ -166,30 +166,32 @@ impl Market {
         self.ahead.prefetch(&instrument.own);
     }
 
-    /// Asks for the level where a planned order will go, as things are. The instrument should be in the cache.
+    /// The level where a planned order will go, as things are.
     #[inline(always)]
-    pub(super) fn prefetch_level(&self, plan: &Plan) {
+    pub(super) fn level(&self, plan: &Plan) -> u32 {
         let instrument = self.instrument(plan.index);
-        let level = level_of(instrument, plan.tick(instrument));
+        level_of(instrument, plan.tick(instrument))
+    }
+
+    /// The best level of the side that a planned order trades with, or any where there is none.
+    #[inline(always)]
+    pub(super) fn best_level(&self, plan: &Plan) -> u32 {
+        let instrument = self.instrument(plan.index);
+        instrument.best(plan.side).map_or(0, |tick| level_of(instrument, tick))
+    }
+
+    /// Asks for a level.
+    #[inline(always)]
+    pub(super) fn prefetch_level(&self, level: u32) {
         self.ahead.prefetch(&self.levels[level as usize]);
     }
 
-    /// Asks for the order that it will stand behind. The instrument and the level should be in the cache.
+    /// Asks for an order at a level that should be in the cache: the one that a new order will stand behind, or the one
+    /// that is traded with first.
     #[inline(always)]
-    pub(super) fn prefetch_youngest(&self, plan: &Plan) {
-        let instrument = self.instrument(plan.index);
-        let level = level_of(instrument, plan.tick(instrument));
-        self.ahead.prefetch(self.orders.get(self.levels[level as usize].youngest));
-    }
-
-    /// Asks for the oldest order at the best price, or for its level.
-    #[inline(always)]
-    pub(super) fn prefetch_best(&self, plan: &Plan, order: bool) {
-        let instrument = self.instrument(plan.index);
-        if let Some(tick) = instrument.best(plan.side) {
-            let level = &self.levels[level_of(instrument, tick) as usize];
-            if order { self.ahead.prefetch(self.orders.get(level.oldest)) } else { self.ahead.prefetch(level) }
-        }
+    pub(super) fn prefetch_order(&self, level: u32, youngest: bool) {
+        let level = &self.levels[level as usize];
+        self.ahead.prefetch(self.orders.get(if youngest { level.youngest } else { level.oldest }));
     }
 
     /// Puts an order at the end of its price's queue. The slot is the caller's, taken from the class; the price lies

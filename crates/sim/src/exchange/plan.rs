@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) shares: u32,
     /// What moves the instrument's price when this is carried out.
     pub(super) noise: i32,
+    /// The level where it would go when that was last looked at.
+    level: u32,
 }
 
 impl Plan {
@@ -33,6 +35,7 @@ impl Plan {
             distance: distance(bits as u32 & 0xf_ffff, class),
             shares: size((bits >> 20) as u32 & 0xf_ffff),
             noise: triangle((bits >> 40) as u32),
+            level: 0,
         }
     }
 
@@ -85,14 +88,10 @@ impl Plans {
         plans[now] = Plan::new(index, class, random.bits());
         *turn = (now + 1) % PLANS;
         market.prefetch_instrument(index);
-        let (near, far) = (&plans[(now + 2) % PLANS], &plans[(now + 4) % PLANS]);
-        if class == TAKERS {
-            market.prefetch_best(far, false);
-            market.prefetch_best(near, true);
-        } else {
-            market.prefetch_level(far);
-            market.prefetch_youngest(near);
-        }
+        let far = &mut plans[(now + PLANS / 2) % PLANS];
+        far.level = if class == TAKERS { market.best_level(far) } else { market.level(far) };
+        market.prefetch_level(far.level);
+        market.prefetch_order(plans[(now + PLANS / 4) % PLANS].level, class != TAKERS);
         plan
     }
 }
