@@ -135,9 +135,9 @@ _PAYLOAD = Field(
     "payload", _SEQUENCE_BYTES + _COMMON_BYTES, 24, "raw", "", "What the kind alone knows how to read.", {}
 )
 RECORD_DTYPE = _dtype((*(row for row in fields("mbo") if row.offset < _PAYLOAD.offset), _PAYLOAD), RECORD_BYTES)
-"""What every kind has in common: the ring's and the venue's sequence numbers, times, instrument, `kind`, flags; the rest is
+"""What every kind has in common: the ring's and the venue's sequence numbers, times, instrument, `kind`, flags.
 
-in `payload`, which is named so that numpy copies it along: records may be concatenated, then viewed as their kind.
+The rest is `payload`. It has a name so that numpy copies it: records may be concatenated, then viewed as their kind.
 """
 
 

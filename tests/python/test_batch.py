@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import barewire
 import numpy as np
 import pytest
+
+import barewire
 
 from .venue import random_day, small_day, write_binaryfile
 
@@ -91,7 +92,7 @@ def test_an_execution_is_told_as_trade_fill_and_cancel(small: Path) -> None:
 def test_arrow_has_a_column_a_field_and_nulls_where_nothing_is(small: Path) -> None:
     batch = only_batch(small)
     table = batch.to_arrow("bbo")
-    assert set(table.column_names) == {name for name in barewire.BBO_DTYPE.names or ()} | {"symbol"}
+    assert set(table.column_names) == set(barewire.BBO_DTYPE.names or ()) | {"symbol"}
     rows = table.to_pylist()
     assert [row["symbol"] for row in rows] == [batch.symbol_of(one) for one in batch.bbo["instrument_id"]]
     for row, record in zip(rows, batch.bbo, strict=True):

@@ -8,12 +8,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import barewire
 import pytest
-from barewire._config import Config, load_config
-from barewire._defaults import DEFAULT_LINES
 from hypothesis import given
 from hypothesis import strategies as st
+
+import barewire
+from barewire._config import Config, load_config
+from barewire._defaults import DEFAULT_LINES
 
 GOOD: dict[str, Any] = {
     "feed": {"protocol": "itch-5.0"},
@@ -62,7 +63,8 @@ WRONG = [
     (
         "lines[0].source",
         "239.0.0.1",
-        'lines[0].source = "239.0.0.1": expected the sender\'s IPv4 address, to join that source alone; left out: any sender',
+        'lines[0].source = "239.0.0.1": expected the sender\'s IPv4 address, to join that source alone; '
+        "left out: any sender",
     ),
     (
         "lines[0].interface",
@@ -72,7 +74,8 @@ WRONG = [
     (
         "receive.mode",
         "fast",
-        'receive.mode = "fast": expected "blocking" (gentle: sleeps until a packet comes) or "busy" (fastest: takes a whole core)',
+        'receive.mode = "fast": expected "blocking" (gentle: sleeps until a packet comes) or '
+        '"busy" (fastest: takes a whole core)',
     ),
     ("receive.core", 4096, f"receive.core = 4096: expected a core that this process may use: {CORES}"),
     (
@@ -155,7 +158,7 @@ def test_the_example_is_what_the_simulator_sends_to() -> None:
     assert found == [tuple(line) for line in DEFAULT_LINES]
     # What it shows as commented-out defaults are the defaults.
     lines = barewire.EXAMPLE_CONFIG.splitlines()
-    shown = {}
+    shown: dict[str, dict[str, Any]] = {}
     table = ""
     for line in lines:
         if line.startswith("["):

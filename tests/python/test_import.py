@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 
-import barewire
 import pytest
+
+import barewire
 
 HEAVY = ("numpy", "pydantic", "pyarrow", "rich", "asyncio", "polars", "pandas")
 

@@ -8,14 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import barewire
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from barewire._batch import Batch
-from barewire._output import COLUMNS, open_writer
 from hypothesis import given
 from hypothesis import strategies as st
+
+import barewire
+from barewire._batch import Batch
+from barewire._output import COLUMNS, open_writer
 
 from .venue import MIDNIGHT_2020_01_30, OPENING, SMALL_DAY_BBO, random_day, small_day, write_binaryfile
 

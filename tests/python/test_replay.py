@@ -10,9 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import barewire
 import numpy as np
 import pytest
+
+import barewire
 
 from .venue import MIDNIGHT_2020_01_30, OPENING, SMALL_DAY_BBO, binaryfile, random_day, small_day, write_binaryfile
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import barewire
 import pytest
+
+import barewire
 from barewire import _events
 
 from .venue import random_day, small_day, write_binaryfile
@@ -17,7 +18,7 @@ class Everything(barewire.Strategy):
     def __init__(self) -> None:
         self.calls: list[tuple[str, object]] = []
 
-    def on_start(self, source: barewire.Feed | barewire.Replay) -> None:
+    def on_start(self, source: barewire.Feed | barewire.Replay) -> None:  # noqa: ARG002
         self.calls.append(("start", None))
 
     def on_event(self, event: barewire.MboEvent) -> None:
@@ -122,7 +123,7 @@ def test_on_end_comes_also_after_an_error(small: Path) -> None:
     class Failing(barewire.Strategy):
         ended = False
 
-        def on_bbo(self, bbo: barewire.BboEvent) -> None:
+        def on_bbo(self, bbo: barewire.BboEvent) -> None:  # noqa: ARG002
             raise KeyError("mine")
 
         def on_end(self) -> None:
@@ -137,7 +138,7 @@ def test_on_end_comes_also_after_an_error(small: Path) -> None:
 def test_a_callback_may_be_set_on_the_object(small: Path) -> None:
     seen: list[barewire.BboEvent] = []
     strategy = barewire.Strategy()
-    strategy.on_bbo = seen.append  # type: ignore[method-assign]
+    strategy.on_bbo = seen.append  # type: ignore[method-assign, assignment]
     barewire.replay(small).run(strategy)
     assert len(seen) == 9
 

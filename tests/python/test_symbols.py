@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import barewire
 import numpy as np
 import pytest
-from barewire import Symbols
 from hypothesis import given
 from hypothesis import strategies as st
+
+import barewire
+from barewire import Symbols
 
 number = st.integers(0, 2**32 - 1) | st.integers(1, 9)
 announcement = st.tuples(number, st.text("ABC", min_size=1, max_size=3))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from barewire import _time
-from barewire._errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from barewire import _time
+from barewire._errors import ConfigError
 
 from .venue import MIDNIGHT_2020_01_30
 

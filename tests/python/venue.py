@@ -1,7 +1,7 @@
 """A venue small enough to see through: ITCH 5.0 messages, in a BinaryFILE or as MoldUDP64 over multicast on loopback.
 
-Written from the specifications' layouts and sharing no code with the package, but for `_core.encode`, which another test
-holds against hand-written messages.
+Written from the specifications' layouts and sharing no code with the package, but for `_core.encode`, which other tests
+hold against messages written by hand.
 """
 
 from __future__ import annotations

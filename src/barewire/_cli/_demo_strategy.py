@@ -22,7 +22,7 @@ class PairSpread(Strategy):
 
     HORIZON = 2000
     """Quotes over which the average forgets."""
-    ENTER, LEAVE = 3.0, 0.5
+    ENTER, LEAVE = 2.5, 0.5
     """Standard deviations at which to act, and to be ready again."""
 
     def __init__(self, say: Callable[[str], None], pair: tuple[str, str]) -> None:

@@ -21,21 +21,37 @@ if TYPE_CHECKING:
 __all__ = ["Activity", "Latency", "book_rows", "books_text", "problems"]
 
 
+_A_YEAR_NS = 365 * 86_400 * 10**9
+_KEPT = 1 << 20  # values that wait for their turn: to count many at once costs far less than a few at a time
+
+
 class Activity:
     """How many records each instrument had."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
+        self._waiting: list[npt.NDArray[np.uint32]] = []
+        self._kept = 0
 
     def add(self, batch: Batch) -> None:
-        """Counts a batch's records; gaps and status have no instrument."""
-        ids, counts = np.unique(batch.records["instrument_id"], return_counts=True)
+        """Counts a batch's records."""
+        self._waiting.append(batch.records["instrument_id"].copy())
+        self._kept += len(batch)
+        if self._kept >= _KEPT:
+            self._count()
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        ids, counts = np.unique(np.concatenate(self._waiting), return_counts=True)
+        self._waiting, self._kept = [], 0
         for number, count in zip(ids.tolist(), counts.tolist(), strict=True):
-            if number:
+            if number:  # 0 is the whole feed: gaps, some status
                 self._counts[number] = self._counts.get(number, 0) + count
 
     def busiest(self, most: int) -> list[tuple[int, int]]:
         """(instrument number, records), most records first."""
+        self._count()
         return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[:most]
 
 
@@ -47,18 +63,29 @@ class Latency:
 
     def __init__(self) -> None:
         self._counts = np.zeros(64 * _BUCKETS_PER_DOUBLING, np.int64)
+        self._waiting: list[npt.NDArray[np.int64]] = []
+        self._kept = 0
 
     def add(self, batch: Batch) -> None:
         """Measures a batch that was read just now."""
-        self.add_ns(time.time_ns() - batch.records["ts_recv"][batch.records["ts_recv"] > 0].astype(np.int64))
+        self._waiting.append(time.time_ns() - batch.records["ts_recv"].view(np.int64))
+        self._kept += len(batch)
+        if self._kept >= _KEPT:
+            self._count()
 
-    def add_ns(self, latencies: npt.NDArray[np.int64]) -> None:
-        """Counts latencies in ns; what a stepped clock makes negative counts as 1 ns."""
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        latencies = np.concatenate(self._waiting)
+        self._waiting, self._kept = [], 0
+        latencies = latencies[latencies < _A_YEAR_NS]  # without a receive timestamp
+        # What a stepped clock makes negative counts as 1 ns.
         buckets = (np.log2(np.maximum(latencies, 1)) * _BUCKETS_PER_DOUBLING).astype(np.int64)
         self._counts += np.bincount(buckets, minlength=len(self._counts))
 
     def percentile_us(self, percent: float) -> float | None:
         """In microseconds; `None` when nothing was measured."""
+        self._count()
         total = int(self._counts.sum())
         if not total:
             return None
@@ -106,6 +133,12 @@ def book_cells(row: dict[str, Any]) -> tuple[str, ...]:
         size(row["ask_size"]),
         count_text(row["records"]),
     )
+
+
+def quote_text(row: dict[str, Any]) -> str:
+    """A row of `book_rows` in a few characters: symbol, bid size, bid / ask, ask size."""
+    symbol, bid_size, bid, ask, ask_size, _ = book_cells(row)
+    return f"{symbol} {bid_size}@{bid or '-'} / {ask or '-'}@{ask_size}"
 
 
 def books_text(rows: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ._summary import BOOK_HEAD, Activity, Latency, book_cells, book_rows, problems
+from ._summary import BOOK_HEAD, Activity, Latency, book_cells, book_rows, problems, quote_text
 from ._terminal import count_text, print_json
 
 if TYPE_CHECKING:
@@ -67,21 +67,27 @@ class Watch:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        messages = self.feed.stats.messages
+        messages = self._messages()
         self._rate = (messages - self._rate_from[1]) / (now - self._rate_from[0])
         self._rate_from = (now, messages)
         self._next = now + self._interval
         self._report(self)
 
+    def _messages(self) -> int:
+        """Messages so far, the other lines' copies not counted."""
+        stats = self.feed.stats
+        return int(stats.messages - stats.messages_duplicate)
+
     def snapshot(self, *, final: bool = False) -> dict[str, Any]:
         """What there is to know, as data. Latency is from a packet's receive timestamp to Python."""
         counters = self.feed.stats.as_dict()
+        messages = counters["messages"] - counters["messages_duplicate"]
         seconds = time.monotonic() - self.begun
         return {
             "time_ns": time.time_ns(),
             "seconds": seconds,
-            "messages": counters["messages"],
-            "messages_per_s": counters["messages"] / seconds if final else self._rate,
+            "messages": messages,
+            "messages_per_s": messages / seconds if final else self._rate,
             "records": counters["records"],
             "lost": self.lost,
             "messages_missing": counters["messages_missing"],
@@ -115,14 +121,17 @@ class Watch:
 
 
 @contextmanager
-def plain_lines() -> Iterator[Callable[[Watch], None]]:
-    """A line of status and what the strategy said since: for pipes and logs."""
+def plain_lines(books: int = 0) -> Iterator[Callable[[Watch], None]]:
+    """A line of status, the busiest `books`, and what the strategy said since: for pipes and logs."""
 
     def report(watch: Watch) -> None:
         for line in watch.said:
             print(f"  {line}")
         watch.said.clear()
         print(f"{time.strftime('%H:%M:%S')}  {watch.status()}", flush=True)
+        if books:
+            rows = book_rows(watch.feed, watch.activity, books)
+            print("  " + "   ".join(quote_text(row) for row in rows), flush=True)
 
     yield report
 

@@ -69,7 +69,7 @@ def demo(
         where = " and ".join(f"{line['group']}:{line['port']}" for line in lines)
         print(f"A simulated exchange sends {rate} ITCH 5.0 messages a second to {where} on lo, as A and B line.")
         print(f"A feed builds the books, and a Python strategy watches two of them. {duration:g} seconds.", flush=True)
-    view = json_lines() if as_json else live_view("Best bid and offer") if on_terminal else plain_lines()
+    view = json_lines() if as_json else live_view("Best bid and offer") if on_terminal else plain_lines(books=3)
     report: dict[str, Any] = {}
     with ExitStack() as stack:
         watch = Watch(feed, stack.enter_context(view), 0.25 if on_terminal and not as_json else 1.0)

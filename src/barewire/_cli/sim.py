@@ -132,6 +132,8 @@ def simulator_config(**given: Any) -> dict[str, Any]:
 
 
 def _lines(given: list[str] | None) -> list[dict[str, Any]]:
+    if given is not None and len(given) > 2:
+        raise ConfigError(f"--line: found {len(given)}; expected one for the A line and at most one for the B line")
     return [_line(text) for text in given or _DEFAULT_LINES.split()]
 
 
