@@ -243,7 +243,10 @@ static inline void barewire_ring_seek_oldest(struct barewire_ring *ring) {
     ring->next = published > ring->mask + 1 ? published - (ring->mask + 1) : 0;
 }
 
-static inline void barewire_ring_seek_newest(struct barewire_ring *ring) { ring->next = barewire_ring_published(ring); }
+static inline void barewire_ring_seek_newest(struct barewire_ring *ring) {
+    uint64_t published = barewire_ring_published(ring); /* can be one behind what was read: it follows the event */
+    if (published > ring->next) ring->next = published;
+}
 
 /* Reads what has been published since the last read, up to `room` events, and returns how many. Never waits, and makes no
  * system call. *lost is how many were overwritten before they could be read; they lie immediately before out[0]. */

@@ -39,7 +39,7 @@ pub enum RingError {
         /// The capacity asked for, or found in a header.
         found: u32,
     },
-    /// The mode lets others than owner and group in, is not read and write for the owner, or has bits besides.
+    /// The mode is neither 0o600 nor 0o640.
     Mode {
         /// The mode asked for.
         found: u32,
@@ -161,7 +161,6 @@ impl RingError {
     /// What the operating system said to `operation`.
     pub(crate) fn os(operation: &'static str, error: &io::Error) -> RingError {
         match error.raw_os_error() {
-            Some(libc::ENOENT) => RingError::NotFound,
             Some(libc::EACCES | libc::EPERM) => RingError::Permission { operation },
             Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => RingError::NotAFile,
             errno => RingError::Os { operation, errno: errno.unwrap_or(0) },
@@ -191,7 +190,7 @@ impl fmt::Display for RingError {
                 write!(f, "the instrument directory has {found} entries: 1 to {limit} are allowed")
             }
             RingError::Mode { found } => {
-                write!(f, "the mode is {found:#o}: 0o600, 0o640 or 0o660 are allowed, others never")
+                write!(f, "the mode is {found:#o}: 0o600 (owner) and 0o640 (owner and group) are allowed")
             }
             RingError::TooManyStatNames { limit, found } => {
                 write!(f, "{found} statistics were named, there is room for {limit}")

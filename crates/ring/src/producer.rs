@@ -11,6 +11,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::{DirectoryError, EVENT_WORDS, RingError};
 use barewire_types::{Record, UnixNanos};
 use std::fs::{File, Permissions};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
@@ -25,7 +26,8 @@ pub struct RingConfig {
     pub name: Option<String>,
     /// Slots; a power of two from 2 to [`MAX_CAPACITY`](crate::MAX_CAPACITY). 64 bytes each.
     pub capacity: u32,
-    /// Who may read: 0o600, 0o640 or 0o660; never others.
+    /// Who may read: 0o600 the owner, 0o640 the group too. Nobody else ever, and only the owner may write: who can write
+    /// to the file can also cut it off, and so kill the producer.
     pub mode: u32,
     /// The group that the mode speaks of; without one, the process's.
     pub group: Option<u32>,
@@ -51,7 +53,7 @@ impl Default for RingConfig {
 
 impl RingConfig {
     fn layout(&self) -> Result<Layout, RingError> {
-        if !matches!(self.mode, 0o600 | 0o640 | 0o660) {
+        if !matches!(self.mode, 0o600 | 0o640) {
             return Err(RingError::Mode { found: self.mode });
         }
         if self.stat_names.len() > STATS_WORDS {
@@ -97,7 +99,6 @@ pub struct Producer {
     owned: Option<Owned>,
     /// A fork has a copy of this value; only the process that made the ring may close it.
     pid: u32,
-    closed: bool,
 }
 
 // SAFETY: the slots' memory is the mapping's, which the producer keeps and which may be used from any thread.
@@ -156,17 +157,7 @@ impl Producer {
         let mapping = Arc::new(mapping);
         // SAFETY: the producer keeps the mapping, made for reading and writing, for as long as the slots.
         let slots = unsafe { mapping.slots() };
-        Producer {
-            slots,
-            next: 0,
-            mapping,
-            directory_count: 0,
-            file,
-            header,
-            owned,
-            pid: std::process::id(),
-            closed: false,
-        }
+        Producer { slots, next: 0, mapping, directory_count: 0, file, header, owned, pid: std::process::id() }
     }
 
     /// Publishes an event: after this, every reader can have it.
@@ -250,28 +241,30 @@ impl Producer {
         self.mapping.layout().capacity
     }
 
+    /// How much of the ring is mapped in huge pages, in bytes. They are asked for; whether shared memory has any is the
+    /// machine's choice. Reads /proc.
+    pub fn huge_page_bytes(&self) -> u64 {
+        self.mapping.huge_page_bytes()
+    }
+
     /// Closes the ring: readers see that no more will come, and the name is free. What was published stays readable for
     /// those attached. Dropping the producer does the same.
     pub fn close(self) {}
+}
 
-    fn shut(&mut self) {
-        if self.closed || self.pid != std::process::id() {
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.pid != std::process::id() {
             return;
         }
-        self.closed = true;
         // SYNC POINT: close (with the load in `Reader::is_closed`).
         self.mapping.state().store(state::CLOSED, Ordering::Release);
         if let Some(owned) = &self.owned
             && bearer(&owned.path) == Some(owned.file)
         {
+            // Gone already is as good; and there is nobody to tell of anything else.
             let _ = std::fs::remove_file(&owned.path);
         }
-    }
-}
-
-impl Drop for Producer {
-    fn drop(&mut self) {
-        self.shut();
     }
 }
 
@@ -315,12 +308,8 @@ fn open_aside(path: &std::path::Path) -> Result<File, RingError> {
 fn supersede(name: &RingName) -> Result<u64, RingError> {
     let file = match options().write(true).open(name.path()) {
         Ok(file) => file,
-        Err(error) => {
-            return match RingError::os("open the ring that has the name", &error) {
-                RingError::NotFound => Ok(0),
-                error => Err(error),
-            };
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(RingError::os("open the ring that has the name", &error)),
     };
     regular(&file)?;
     let header = read_header(&file)?;

@@ -9,6 +9,7 @@ use crate::sync::{Ordering, load_acquire};
 use crate::{EVENT_WORDS, RingError};
 use barewire_types::UnixNanos;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
@@ -107,7 +108,10 @@ impl Reader {
     /// error that says so.
     pub fn attach(name: &str) -> Result<Reader, RingError> {
         let name = RingName::new(name)?;
-        let file = options().open(name.path()).map_err(|error| RingError::os("open the ring", &error))?;
+        let file = options().open(name.path()).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => RingError::NotFound,
+            _ => RingError::os("open the ring", &error),
+        })?;
         Self::open(file, Some(name))
     }
 
@@ -161,7 +165,8 @@ impl Reader {
 
     /// Goes behind the newest event, without counting what that passes over as lost.
     pub fn seek_newest(&mut self) {
-        self.position.next = self.published();
+        // The count can be one behind what was read: see `published`.
+        self.position.next = self.position.next.max(self.published());
     }
 
     /// The number of the next event to be read.
@@ -169,7 +174,8 @@ impl Reader {
         self.position.next
     }
 
-    /// How many events have been published. Costs the producer a cache miss: not for a loop.
+    /// How many events have been published. Costs the producer a cache miss: not for a loop. The count follows the event:
+    /// it is one behind for an instant, and stays so if the producer dies in that instant.
     pub fn published(&self) -> u64 {
         head(self.mapping.published())
     }
@@ -305,7 +311,7 @@ pub(crate) fn read_header(file: &File) -> Result<Header, RingError> {
         match file.read_at(&mut bytes[at..], at as u64) {
             Ok(0) => break,
             Ok(count) => at += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(RingError::os("read the ring's header", &error)),
         }
     }

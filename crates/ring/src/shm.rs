@@ -99,6 +99,19 @@ impl Mapping {
         Ok(())
     }
 
+    /// How much of the mapping is in huge pages, by /proc/self/smaps; 0 where that cannot be read.
+    pub(crate) fn huge_page_bytes(&self) -> u64 {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        let ours = format!("{:08x}-", self.base.as_ptr() as usize);
+        let fields = smaps.lines().skip_while(|line| !line.starts_with(&ours)).skip(1);
+        // Up to the next mapping, whose line has no colon behind its first word.
+        let fields = fields.map_while(|line| line.split_once(':').filter(|(name, _)| !name.contains(' ')));
+        let kib = fields
+            .filter(|(name, _)| matches!(*name, "ShmemPmdMapped" | "FilePmdMapped"))
+            .filter_map(|(_, value)| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.sum::<u64>() * 1024
+    }
+
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
