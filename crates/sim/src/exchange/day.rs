@@ -378,11 +378,11 @@ impl Exchange {
             let (reference, taken) = self.take_from(slot, u32::MAX);
             let shares = shares + u64::from(taken);
             self.pending = Pending::Cross { index, side, tick, left: left - 1, shares, cross_type };
-            let number = self.match_number();
+            let number = self.match_number(index);
             return encode::executed_at(out, self.head(index), reference, taken, number, false, price);
         }
         self.pending = Pending::Nothing;
-        let number = self.match_number();
+        let number = self.match_number(index);
         encode::cross(out, self.head(index), shares, stock, price, number, cross_type)
     }
 

@@ -129,17 +129,21 @@ impl Exchange {
         let order = NewOrder { index, side, tick, class, reference, shares };
         self.market.insert(slot, order);
         // One in 32 is signed, as good as at random.
-        let mixed = reference.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = reference.wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let attribution = (mixed >> 59 == 0).then(|| PARTICIPANTS[(mixed >> 55) as usize % PARTICIPANTS.len()]);
         encode::add(out, self.head(index), &order, stock, price, attribution)
     }
 
-    /// Brings an instrument's prices up to date. False where it is not trading, or its window has to move first.
+    /// Brings an instrument's prices up to date, every fourth time. False where it is not trading, or its window has to
+    /// move first.
     #[inline(always)]
     fn visit(&mut self, index: u16, noise: i32) -> bool {
         let instrument = self.market.instrument_mut(index);
         if instrument.state != b'T' {
             return false;
+        }
+        if noise & 3 != 0 {
+            return true;
         }
         match instrument.visit(&self.factors, noise) {
             None => true,
@@ -232,7 +236,7 @@ impl Exchange {
         // Hidden orders are pegged to the middle.
         let price = (instrument.price(bid) + instrument.price(ask)) / 2;
         let stock = instrument.symbol;
-        let number = self.match_number();
+        let number = self.match_number(index);
         encode::hidden_trade(out, self.head(index), shares, stock, price, number)
     }
 
@@ -265,7 +269,7 @@ impl Exchange {
             self.pending = Pending::Sweep { index, side, limit, left: left - taken, orders: orders - 1 };
         }
         self.execution_credit -= 1 << 16;
-        let number = self.match_number();
+        let number = self.match_number(index);
         let head = self.head(index);
         if number.is_multiple_of(32) {
             // Half a step better for who came to trade.

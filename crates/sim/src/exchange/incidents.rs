@@ -57,7 +57,8 @@ pub(super) struct Incidents {
     every: u64,
     halts: Vec<Halt>,
     ipo: Option<u16>,
-    matches: [u64; REMEMBERED],
+    /// The last trades: their match numbers and instruments.
+    matches: [(u64, u16); REMEMBERED],
 }
 
 impl Incidents {
@@ -73,7 +74,7 @@ impl Incidents {
             halts.push(Halt { index, cause: Cause::Listing, step: 0, due: opening + every });
         }
         let incident_at = if every == 0 { u64::MAX } else { 0 };
-        Incidents { next_at: incident_at, incident_at, every, halts, ipo, matches: [0; REMEMBERED] }
+        Incidents { next_at: incident_at, incident_at, every, halts, ipo, matches: [(0, 0); REMEMBERED] }
     }
 
     /// The instrument that is listed only today.
@@ -82,8 +83,8 @@ impl Incidents {
     }
 
     #[inline(always)]
-    pub(super) fn remember(&mut self, number: u64) {
-        self.matches[number as usize % REMEMBERED] = number;
+    pub(super) fn remember(&mut self, number: u64, index: u16) {
+        self.matches[number as usize % REMEMBERED] = (number, index);
     }
 
     /// Makes the next step of every halt due.
@@ -151,11 +152,11 @@ impl Exchange {
     /// Breaks one of the last trades, each at most once.
     pub(super) fn break_trade(&mut self, out: &mut MessageBuffer) -> usize {
         let which = self.random.below(REMEMBERED as u32) as usize;
-        let number = std::mem::take(&mut self.incidents.matches[which]);
+        let (number, index) = std::mem::take(&mut self.incidents.matches[which]);
         if number == 0 {
             return 0;
         }
-        message!(out, self.no_head(), BrokenTrade { match_number: U64::new(number) })
+        message!(out, self.head(index), BrokenTrade { match_number: U64::new(number) })
     }
 
     fn halt(&mut self, out: &mut MessageBuffer, index: u16, cause: Cause) -> usize {

@@ -39,6 +39,8 @@ pub(super) struct Instrument {
     /// How quickly the price's own movement returns: by one part in 2^this at a visit.
     pub(super) own_return: u8,
     pub(super) fund: bool,
+    /// The furthest from its limit that an order may be placed, in steps, so that it lies within the window.
+    pub(super) reach: i32,
     /// Half the spread of `bid_limit` and `ask_limit`, in 2^-16 steps.
     pub(super) half_spread: i64,
     /// What is usual, in 2^-16 steps.

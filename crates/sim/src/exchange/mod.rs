@@ -2,7 +2,7 @@
 //!
 //! The stream is what a venue's own systems would send: every execution, cancellation, deletion and replacement names an
 //! order that is live, never takes more than is left, trades take the oldest order at the best price, and no book is
-//! ever crossed. Who trades why is a model ([`flow`]): prices follow common factors, orders come and go around them,
+//! ever crossed. Who trades why is a model: prices follow common factors, orders come and go around them,
 //! activity comes in bursts and is spread over the instruments as it is in life, a few having most of it.
 //!
 //! It is a pure function of its configuration. It reads no clock, and computes in integers only.
@@ -293,14 +293,17 @@ impl Exchange {
 
     #[inline(always)]
     fn reference(&mut self) -> u64 {
-        self.next_reference += 1;
+        // Now and then some numbers are left out: orders that are not displayed have them.
+        let mixed = self.next_reference.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hidden = if mixed >> 61 == 0 { mixed >> 58 & 7 } else { 0 };
+        self.next_reference += 1 + hidden;
         self.next_reference
     }
 
     #[inline(always)]
-    fn match_number(&mut self) -> u64 {
+    fn match_number(&mut self, index: u16) -> u64 {
         self.next_match += 1;
-        self.incidents.remember(self.next_match);
+        self.incidents.remember(self.next_match, index);
         self.next_match
     }
 }

@@ -42,8 +42,8 @@ impl Plan {
     /// The price that it has as things are.
     #[inline(always)]
     pub(super) fn tick(&self, instrument: &Instrument) -> i32 {
-        let distance = if self.distance <= 0 { instrument.scale(self.distance) } else { self.distance };
-        let distance = distance.min(instrument.reach());
+        let part = (-self.distance * instrument.reach) >> 10;
+        let distance = if self.distance < 0 { part } else { self.distance.min(instrument.reach) };
         if self.side == Side::Bid { instrument.bid_limit - distance } else { instrument.ask_limit + distance }
     }
 }

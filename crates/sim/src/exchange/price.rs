@@ -69,9 +69,9 @@ pub(super) fn instrument(
     let width = (0..=10).rev().map(|bits| 1_u64 << bits).find(|width| *width <= usual_tick / 2);
     let width = wanted.min(width.unwrap_or(64)).max(64) as i32;
 
-    // Visits in a hundred million messages. The price's own movement over so many is `own` percent of the market's, so
+    // Visits in a hundred million messages, of which a quarter count. The price's own movement over so many is `own` percent of the market's, so
     // a visit's is smaller by the root of their number, and what draws it back is weaker in proportion.
-    let visits = ((share * 100_000_000) >> 32).max(64);
+    let visits = ((share * 25_000_000) >> 32).max(64);
     let day = 11_000_000_000 / 836 * i64::from(volatility) / 100;
     let own_return = (visits * 2 / 3).ilog2().clamp(4, 30) as u8;
     let usual = (usual_tick as i64) << 16;
@@ -89,6 +89,8 @@ pub(super) fn instrument(
         sector: listing.sector as u8,
         own_return,
         fund: listing.fund,
+        // Of the half on each side the fair price may use an eighth, and the limits three steps.
+        reach: width * 3 / 8 - 4,
         half_spread: if hot { 0 } else { i64::from(random.below(2 << 16)) },
         usual,
         fair: usual,
@@ -123,18 +125,5 @@ impl Instrument {
         let tick = (self.fair >> 16) as i32;
         let centre = self.low + self.width() / 2;
         ((tick - centre).abs() > self.width() / 8).then_some(tick - self.width() / 2)
-    }
-
-    /// The furthest from its limit that an order may be placed, so that it lies within the window.
-    #[inline(always)]
-    pub(super) fn reach(&self) -> i32 {
-        // Of the half on each side the fair price may use an eighth, and the limits three steps.
-        (self.width() * 3 / 8) - 4
-    }
-
-    /// A negative part of the reach, in 2^-10, in steps.
-    #[inline(always)]
-    pub(super) fn scale(&self, part: i32) -> i32 {
-        (-part * self.reach()) >> 10
     }
 }

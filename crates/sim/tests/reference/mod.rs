@@ -27,7 +27,7 @@ pub struct Reference {
     pub states: HashMap<u16, u8>,
     pub symbols: HashMap<u16, [u8; 8]>,
     used: HashSet<u64>,
-    matches: HashSet<u64>,
+    matches: HashMap<u64, u16>,
     /// How many there were of each type.
     pub counts: BTreeMap<char, u64>,
     /// System events, and the types of messages between them in order of their first appearance.
@@ -128,10 +128,12 @@ impl Reference {
                 assert_eq!((m.order_reference_number.get(), m.buy_sell_indicator), (0, b'B'));
                 assert!(m.shares.get() > 0 && m.price.get() > 0);
                 self.trading(locate);
-                assert!(self.matches.insert(m.match_number.get()));
+                self.trade(m.match_number.get(), locate);
             }
-            Message::CrossTrade(m) => assert!(self.matches.insert(m.match_number.get())),
-            Message::BrokenTrade(m) => assert!(self.matches.remove(&m.match_number.get()), "breaks a trade, once"),
+            Message::CrossTrade(m) => self.trade(m.match_number.get(), locate),
+            Message::BrokenTrade(m) => {
+                assert_eq!(self.matches.remove(&m.match_number.get()), Some(locate), "breaks a trade, once");
+            }
             _ => {}
         }
         if let Some((bids, asks)) = self.books.get(&locate) {
@@ -183,13 +185,17 @@ impl Reference {
         }
     }
 
+    fn trade(&mut self, number: u64, locate: u16) {
+        assert_eq!(self.matches.insert(number, locate), None, "a match number is used once");
+    }
+
     /// Executions take the oldest order at the best price.
     fn execute(&mut self, locate: u16, reference: u64, shares: u32, number: u64) {
         let order = self.orders[&reference];
         let (bids, asks) = &self.books[&locate];
         let first = if order.buy { bids.last() } else { asks.first() };
         assert_eq!(first.unwrap().2, reference, "price and time priority");
-        assert!(self.matches.insert(number), "a match number is used once");
+        self.trade(number, locate);
         self.reduce(locate, reference, shares);
     }
 }
