@@ -176,6 +176,24 @@ class ReceiveConfig(_Table):
     timestamps: Annotated[bool, Field(description="true (the kernel stamps every packet) or false")] = True
 
 
+class SequencingConfig(_Table):
+    """How missing messages are waited for: the `[sequencing]` table."""
+
+    hold_us: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=60_000_000,
+            description="microseconds to wait for a missing message, which another line may bring, 0 to 60000000",
+        ),
+    ] = 2000
+    capacity: Annotated[
+        int,
+        AfterValidator(_power_of_two),
+        Field(ge=64, le=1 << 24, description="a number of messages to hold meanwhile, a power of two, 64 to 16777216"),
+    ] = 1 << 16
+
+
 class RingConfig(_Table):
     """Where events are published: the `[ring]` table."""
 
@@ -213,6 +231,7 @@ class Config(_Table):
         list[LineConfig], Field(min_length=1, max_length=8, description="one [[lines]] table for each line, 1 to 8")
     ]
     receive: Annotated[ReceiveConfig, Field(description="a [receive] table")] = ReceiveConfig()
+    sequencing: Annotated[SequencingConfig, Field(description="a [sequencing] table")] = SequencingConfig()
     ring: Annotated[RingConfig, Field(description="a [ring] table")] = RingConfig()
     book: Annotated[BookConfig, Field(description="a [book] table")] = BookConfig()
 
@@ -238,6 +257,7 @@ class Config(_Table):
             "records": list(self.feed.records),
             **self.receive.model_dump(),
             "lines": [line.model_dump() for line in self.lines],
+            "sequencing": self.sequencing.model_dump(),
             "ring": self.ring.model_dump(),
             "book": self.book.model_dump(),
         }

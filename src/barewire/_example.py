@@ -35,6 +35,10 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 # busy_poll_us = 0                 # SO_BUSY_POLL
 # timestamps = true                # the kernel stamps every packet
 
+[sequencing]
+# hold_us = 2000                   # how long a missing message is waited for: the other line may bring it
+# capacity = 65536                 # messages that can be held meanwhile, a power of two
+
 [ring]
 name = "nasdaq-sim"                # others read it: barewire.Ring.attach("nasdaq-sim"); left out: this process only
 # capacity = 1048576               # 64-byte records, a power of two

@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use barewire_engine::bench::{BookBench, Messages, decode};
 use barewire_engine::nasdaq::{Nasdaq, Setup, WHOLE_VENUE};
-use barewire_engine::pipeline::{Input, Pipeline};
+use barewire_engine::pipeline::{Input, Pipeline, Sequencing};
 use barewire_engine::sink::Discard;
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::memory::CachePrefetch;
@@ -70,7 +70,7 @@ fn main() {
         "packets" => {
             let packets = packets(&flow);
             let books = Nasdaq::new(setup(true), CachePrefetch).expect("memory");
-            let mut feed = Pipeline::new(books, Discard, 0);
+            let mut feed = Pipeline::new(books, Discard, 0, Sequencing::default());
             measured(|| {
                 for payload in &packets {
                     feed.packet(&Input { line: 0, payload, ts_recv: UnixNanos(1), ts_source: TsSource::User });

@@ -13,7 +13,7 @@ use barewire_wire::itch50::Message;
 
 use crate::live::Books;
 use crate::nasdaq::{Nasdaq, Setup};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Sequencing};
 use crate::sink::{Discard, Sink};
 use crate::venue::Publish;
 
@@ -131,7 +131,7 @@ impl<S: Sink> BookBench<S> {
     pub fn new(setup: Setup, sink: S) -> Option<Self> {
         let books = Nasdaq::new(setup, CachePrefetch).ok()?;
         crate::live::advise_huge(&books);
-        Some(BookBench { pipeline: Pipeline::new(books, sink, 0), peak_live_orders: 0 })
+        Some(BookBench { pipeline: Pipeline::new(books, sink, 0, Sequencing::default()), peak_live_orders: 0 })
     }
 
     /// Empties the books, for another pass.

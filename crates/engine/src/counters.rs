@@ -1,8 +1,9 @@
 //! Every statistic of a feed, declared once: the table from which the ring's statistics page, Python's `FeedStats`, the
 //! command line and the counters page of the documentation come. A counter is never renamed.
 //!
-//! The counters sum up. Of packets: `packets` = `packets_delivered` + `packets_duplicate` + `packets_heartbeat` +
-//! `packets_end_of_session` + `packets_foreign_session` + `packets_malformed` + `packets_refused`. Of messages:
+//! The counters sum up. Of packets: `packets` = `packets_delivered` + `packets_ahead` + `packets_too_far` +
+//! `packets_duplicate` + `packets_heartbeat` + `packets_end_of_session` + `packets_foreign_session` + `packets_malformed` +
+//! `packets_refused`. Of messages:
 //! `messages` = the sum of every `messages_*` and `book_*` counter below it. [`Counters::check`] holds both.
 
 macro_rules! counters {
@@ -25,6 +26,10 @@ counters! {
     Bytes = "bytes",
     /// Packets that brought at least one message not seen before.
     PacketsDelivered = "packets_delivered",
+    /// Packets ahead of a missing message: held until it comes or is given up.
+    PacketsAhead = "packets_ahead",
+    /// Packets further ahead than anything can be held.
+    PacketsTooFar = "packets_too_far",
     /// Packets wholly seen before: the other line's copies, mostly.
     PacketsDuplicate = "packets_duplicate",
     /// Heartbeats of an idle line.
@@ -51,12 +56,18 @@ counters! {
     MessagesMissing = "messages_missing",
     /// Sessions begun after the first.
     SessionRestarts = "session_restarts",
+    /// Messages that were held and then delivered in order; they are counted by kind as well.
+    MessagesReordered = "messages_reordered",
+    /// Messages now held until what is before them comes; not yet in any other counter.
+    MessagesHeld = "messages_held",
     /// 1 once the venue has ended the current session.
     SessionEnded = "session_ended",
     /// Whole messages in packets of the current session.
     Messages = "messages",
     /// Seen before.
     MessagesDuplicate = "messages_duplicate",
+    /// Ahead of their turn and too long to be held; lost unless they come again.
+    MessagesTooLong = "messages_too_long",
     /// Changed a book.
     MessagesBook = "messages_book",
     /// Trades and crosses that touch no displayed order.

@@ -20,7 +20,7 @@ use barewire_ring::{Producer, Reader, RingConfig, RingError};
 
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
-use crate::pipeline::{Input, Pipeline};
+use crate::pipeline::{Input, Pipeline, Sequencing};
 
 /// How often the statistics page is brought up to date.
 const FLUSH_NS: u64 = 1_000_000;
@@ -43,6 +43,8 @@ pub struct LiveConfig {
     pub kernel: KernelOptions,
     /// The core that the feed thread has for itself.
     pub core: Option<usize>,
+    /// How long to wait for what is missing.
+    pub sequencing: Sequencing,
     /// The ring to publish into. Its statistics are named here.
     pub ring: RingConfig,
     /// The venue.
@@ -108,7 +110,7 @@ impl Live {
         let producer = Producer::create(&config.ring).map_err(StartError::Ring)?;
         let reader = producer.reader();
         let waker = receiver.waker();
-        let pipeline = Pipeline::new(books, producer, publisher_id);
+        let pipeline = Pipeline::new(books, producer, publisher_id, config.sequencing);
 
         let stop = Arc::new(AtomicBool::new(false));
         let (tasks, inbox) = channel();
@@ -216,6 +218,7 @@ fn run(
     tasks: &Inbox<Task>,
 ) -> io::Result<()> {
     let result = receive(pipeline, &mut receiver, stop, tasks);
+    pipeline.flush(clock::now());
     flush(pipeline, &receiver);
     // Nobody who asked is left without an answer.
     while let Ok(task) = tasks.try_recv() {
@@ -240,6 +243,9 @@ fn receive(
                 ts_source: packet.ts_source,
             });
         })?;
+        if pipeline.is_waiting() {
+            pipeline.give_up(clock::now());
+        }
         let now = clock::monotonic();
         if now >= next_flush {
             next_flush = now + FLUSH_NS;

@@ -361,6 +361,8 @@ fn refusal(error: BookError) -> Counter {
 impl<P: Prefetch> Venue for Nasdaq<P> {
     type Framing = MoldUdp64;
 
+    const LONGEST_MESSAGE: u16 = itch50::MAX_LEN as u16;
+
     #[inline(always)]
     fn look_ahead(&self, message: &[u8]) {
         // Every message that names an order does so at offset 11; a replace names its new one at 19.

@@ -1,7 +1,7 @@
 //! The way of a packet: framing, sequencing, venue, records. One thread, no wait, no copy.
 
-use barewire_line::{Arrival, Missing, Outcome, Sequencer};
-use barewire_types::{Flags, Gap, RecordKind, Status, StatusCode, TsSource, UnixNanos};
+use barewire_line::{Arrival, Came, Missing, Outcome, Sequencer, Stored};
+use barewire_types::{Flags, Gap, RecordKind, Seq, Status, StatusCode, TsSource, UnixNanos};
 
 use crate::counters::{Counter, Counters};
 use crate::sink::{Publisher, Sink};
@@ -34,18 +34,38 @@ pub struct Pipeline<V, S> {
     publisher_id: u8,
     /// Messages were lost since the books were last known to be right.
     stale: bool,
+    /// Of [`Sequencer::superseded`], those that are in the counters.
+    superseded: u64,
+}
+
+/// How a feed waits for what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequencing {
+    /// How long a missing message is waited for, ns.
+    pub hold_ns: u64,
+    /// Messages that can be held meanwhile.
+    pub capacity: u32,
+}
+
+impl Default for Sequencing {
+    /// Two milliseconds, 65,536 messages.
+    fn default() -> Self {
+        Sequencing { hold_ns: 2_000_000, capacity: 1 << 16 }
+    }
 }
 
 impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// A pipeline that has heard nothing.
-    pub fn new(venue: V, sink: S, publisher_id: u8) -> Self {
+    pub fn new(venue: V, sink: S, publisher_id: u8, sequencing: Sequencing) -> Self {
+        let Sequencing { hold_ns, capacity } = sequencing;
         Pipeline {
             venue,
-            sequencer: Sequencer::new(),
+            sequencer: Sequencer::new(barewire_line::Config { hold_ns, capacity, longest_message: V::LONGEST_MESSAGE }),
             out: Publisher::new(sink),
             counters: Counters::default(),
             publisher_id,
             stale: false,
+            superseded: 0,
         }
     }
 
@@ -62,64 +82,151 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         if framed.damaged {
             self.counters.bump(Counter::PacketsDamaged);
         }
-        let verdict = self.sequencer.accept(&Arrival {
+        let arrival = Arrival {
             line: input.line,
             session: framed.session,
             sequence: framed.sequence,
             content: framed.content,
             at: input.ts_recv,
-        });
+        };
+        if self.sequencer.is_waiting() {
+            self.give_up(input.ts_recv);
+        }
         let mut context = Context {
             sequence: framed.sequence.0,
             ts_recv: input.ts_recv,
             ts_source: input.ts_source,
             flags: Flags::NONE,
         };
-        if verdict.new_session {
-            self.restart(&context);
+        let mut outcome = self.sequencer.accept(&arrival);
+        if outcome == Outcome::NewSession {
+            self.begin(&arrival, &context);
+            outcome = self.sequencer.accept(&arrival);
         }
-        if let Some(missing) = verdict.missing {
-            self.lost(&missing, &context);
-        }
-        let duplicates = match verdict.outcome {
+        let counter = match outcome {
             Outcome::Deliver { skip } => {
-                self.counters.bump(Counter::PacketsDelivered);
                 context.sequence += u64::from(skip);
                 let mut messages = framed.messages;
                 for _ in 0..skip {
                     messages.next();
                 }
+                self.duplicates(skip.into());
                 self.messages::<false>(messages, context);
-                u64::from(skip)
+                if self.sequencer.held() > 0 {
+                    self.row();
+                }
+                Counter::PacketsDelivered
+            }
+            Outcome::Ahead => {
+                self.hold(framed.messages, input, framed.sequence);
+                Counter::PacketsAhead
             }
             Outcome::Duplicate => {
-                self.counters.bump(Counter::PacketsDuplicate);
-                framed.messages.count() as u64
+                self.duplicates(framed.messages.count() as u64);
+                Counter::PacketsDuplicate
             }
-            Outcome::Heartbeat => {
-                self.counters.bump(Counter::PacketsHeartbeat);
-                0
-            }
+            Outcome::Heartbeat => Counter::PacketsHeartbeat,
             Outcome::EndOfSession => {
-                self.counters.bump(Counter::PacketsEndOfSession);
                 if self.counters.get(Counter::SessionEnded) == 0 {
                     self.session_end(&context);
                 }
-                0
+                Counter::PacketsEndOfSession
             }
-            Outcome::ForeignSession => {
-                self.counters.bump(Counter::PacketsForeignSession);
-                0
-            }
-            Outcome::Invalid => {
-                self.counters.bump(Counter::PacketsMalformed);
-                0
-            }
+            Outcome::TooFar => Counter::PacketsTooFar,
+            Outcome::ForeignSession => Counter::PacketsForeignSession,
+            // A second new session after the first was begun cannot be.
+            Outcome::Invalid | Outcome::NewSession => Counter::PacketsMalformed,
         };
-        self.counters.add(Counter::Messages, duplicates);
-        self.counters.add(Counter::MessagesDuplicate, duplicates);
+        self.counters.bump(counter);
         self.out.end_of_packet();
         self.venue.maintain(&mut self.counters);
+    }
+
+    #[inline(always)]
+    fn duplicates(&mut self, count: u64) {
+        self.counters.add(Counter::Messages, count);
+        self.counters.add(Counter::MessagesDuplicate, count);
+    }
+
+    /// Holds a packet's messages until their turn comes.
+    #[cold]
+    fn hold<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]>, input: &Input<'_>, mut sequence: Seq) {
+        let came = Came { at: input.ts_recv, ts_source: input.ts_source, line: input.line };
+        for message in messages {
+            match self.sequencer.hold(sequence, message, came) {
+                // Counted when it is delivered.
+                Stored::New => {}
+                Stored::Duplicate => self.duplicates(1),
+                Stored::TooLong => {
+                    self.counters.bump(Counter::Messages);
+                    self.counters.bump(Counter::MessagesTooLong);
+                }
+            }
+            sequence.0 += 1;
+        }
+    }
+
+    /// Delivers the held messages whose turn has come.
+    #[cold]
+    fn row(&mut self) {
+        let Pipeline { venue, sequencer, out, counters, stale, .. } = self;
+        let flags = if *stale { Flags::MAYBE_STALE } else { Flags::NONE };
+        let mut row = sequencer.row();
+        let mut ahead = row.clone();
+        for message in ahead.by_ref().take(LOOK_AHEAD) {
+            venue.look_ahead(message);
+        }
+        let mut count = 0;
+        while let Some(Came { at: ts_recv, ts_source, .. }) = row.came() {
+            let context = Context { sequence: row.sequence().0, ts_recv, ts_source, flags };
+            let Some(message) = row.next() else { break };
+            if let Some(next) = ahead.next() {
+                venue.look_ahead(next);
+            }
+            venue.apply(message, &context, out, counters);
+            count += 1;
+        }
+        sequencer.delivered(count);
+        counters.add(Counter::Messages, count);
+        counters.add(Counter::MessagesReordered, count);
+    }
+
+    /// Whether something is missing, so that [`give_up`](Self::give_up) is to be called from time to time.
+    #[inline(always)]
+    pub fn is_waiting(&self) -> bool {
+        self.sequencer.is_waiting()
+    }
+
+    /// Declares lost what has been missing for too long by `now`, and goes on with what is held behind it.
+    #[cold]
+    pub fn give_up(&mut self, now: UnixNanos) {
+        while let Some(missing) = self.sequencer.give_up(now) {
+            self.lost(&missing, now);
+        }
+        self.out.end_of_packet();
+    }
+
+    /// Declares lost whatever is missing: nothing more will come.
+    pub fn flush(&mut self, now: UnixNanos) {
+        while let Some(missing) = self.sequencer.flush() {
+            self.lost(&missing, now);
+        }
+        self.out.end_of_packet();
+    }
+
+    /// Begins the session that a packet belongs to: the first one, or the venue's next.
+    #[cold]
+    fn begin(&mut self, arrival: &Arrival, context: &Context) {
+        self.flush(arrival.at);
+        if self.sequencer.session().is_some() {
+            self.counters.bump(Counter::SessionRestarts);
+            self.counters.set(Counter::SessionEnded, 0);
+            self.stale = false;
+            self.venue.restart(context, &mut self.out);
+        }
+        if let Some(missing) = self.sequencer.begin(arrival) {
+            self.lost(&missing, arrival.at);
+        }
     }
 
     /// Applies messages in order, looking ahead: three walks over the same bytes, two of them only asking for memory.
@@ -171,32 +278,26 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.counters.bump(Counter::PacketsRefused);
     }
 
-    #[cold]
-    fn restart(&mut self, context: &Context) {
-        self.counters.bump(Counter::SessionRestarts);
-        self.counters.set(Counter::SessionEnded, 0);
-        self.stale = false;
-        self.venue.restart(context, &mut self.out);
-    }
-
-    #[cold]
-    fn lost(&mut self, missing: &Missing, context: &Context) {
+    fn lost(&mut self, missing: &Missing, now: UnixNanos) {
         self.counters.bump(Counter::Gaps);
         self.counters.add(Counter::MessagesMissing, missing.count);
         self.stale = true;
         self.out.push(Gap {
             ts_event: 0,
-            ts_recv: context.ts_recv.0,
+            ts_recv: now.0,
             sequence: missing.first.0,
             instrument_id: 0,
             publisher_id: self.publisher_id,
             kind: RecordKind::Gap as u8,
             flags: Flags::MAYBE_STALE.0,
-            ts_source: context.ts_source as u8,
+            ts_source: TsSource::User as u8,
             count: missing.count,
             reason: missing.reason as u8,
             reserved: [0; 15],
         });
+        if self.sequencer.held() > 0 {
+            self.row();
+        }
     }
 
     #[cold]
@@ -221,7 +322,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
 
     /// The counters, those that are states brought up to date.
     pub fn counters(&mut self) -> &mut Counters {
-        let lines = self.sequencer.lines();
+        let lines = *self.sequencer.lines();
         for (line, packets, first_copies) in [
             (&lines[0], Counter::LineAPackets, Counter::LineAFirstCopies),
             (&lines[1], Counter::LineBPackets, Counter::LineBFirstCopies),
@@ -229,6 +330,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             self.counters.set(packets, line.packets);
             self.counters.set(first_copies, line.first_copies);
         }
+        let superseded = self.sequencer.superseded();
+        let more = superseded - self.superseded;
+        self.superseded = superseded;
+        self.duplicates(more);
+        self.counters.set(Counter::MessagesHeld, self.sequencer.held().into());
         self.counters.set(Counter::NextSequence, self.sequencer.next().0);
         self.counters.set(Counter::Records, self.out.published());
         &mut self.counters

@@ -14,7 +14,7 @@ use barewire_wire::itch50::Prefix;
 use crate::counters::{Counter, Counters};
 use crate::live::{Books, advise_huge};
 use crate::nasdaq::{Nasdaq, Setup};
-use crate::pipeline::{Input, Pipeline};
+use crate::pipeline::{Input, Pipeline, Sequencing};
 use crate::sink::Memory;
 
 /// Messages of a BinaryFILE that are worked off together, so that there is something to look ahead to.
@@ -25,6 +25,8 @@ const BATCH: usize = 256;
 pub struct ReplayConfig {
     /// The venue.
     pub setup: Setup,
+    /// How long to wait for what is missing, by the capture's times.
+    pub sequencing: Sequencing,
     /// How much faster than it happened; `None` as fast as possible.
     pub pace: Option<f64>,
     /// Only datagrams to this group or address.
@@ -101,7 +103,7 @@ impl Replay {
         advise_huge(&books);
         Ok(Replay {
             capture,
-            pipeline: Pipeline::new(books, Memory::default(), publisher_id),
+            pipeline: Pipeline::new(books, Memory::default(), publisher_id, config.sequencing),
             ahead,
             first_packet_time,
             taken: 0,
@@ -164,6 +166,10 @@ impl Replay {
                 break;
             }
             self.advance(room.min(BATCH as u64) as usize)?;
+            if self.at_end {
+                let last = UnixNanos(self.pipeline.counters().get(Counter::LastPacketTime));
+                self.pipeline.flush(last);
+            }
         }
         let drained = self.taken == self.pipeline.sink_mut().records.len();
         Ok(Step { records: written, at_end: self.at_end && drained })

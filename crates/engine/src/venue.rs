@@ -79,6 +79,9 @@ pub trait Venue {
     /// How its messages are packed.
     type Framing: Framing;
 
+    /// Its longest message in bytes.
+    const LONGEST_MESSAGE: u16;
+
     /// Asks for what can be found from the message alone: its order's slot, its instrument's head.
     fn look_ahead(&self, message: &[u8]);
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use barewire_book::Capacity;
 use barewire_engine::live::{Live, LiveConfig, StartError};
 use barewire_engine::nasdaq::Setup;
+use barewire_engine::pipeline::Sequencing;
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::LineConfig;
 use barewire_io::kernel::{KernelOptions, Mode};
@@ -32,6 +33,7 @@ fn config(groups: &[SocketAddrV4], mode: Mode) -> LiveConfig {
         lines: groups.iter().enumerate().map(|(n, group)| line(n as u8, *group)).collect(),
         kernel: KernelOptions { mode, rcvbuf_bytes: None, ..KernelOptions::default() },
         core: None,
+        sequencing: Sequencing::default(),
         ring: RingConfig::default(),
         setup: Setup {
             publisher_id: 1,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use barewire_engine::counters::Counter;
 use barewire_engine::nasdaq::{Nasdaq, Setup, WHOLE_VENUE};
-use barewire_engine::pipeline::{Input, Pipeline};
+use barewire_engine::pipeline::{Input, Pipeline, Sequencing};
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::memory::CachePrefetch;
 use barewire_ring::{Producer, RingConfig, RingRecord};
@@ -68,7 +68,8 @@ fn a_packet_costs_no_allocation() {
     };
     let producer = Producer::create(&RingConfig::default()).expect("a ring");
     let mut reader = producer.reader();
-    let mut feed = Pipeline::new(Nasdaq::new(setup, CachePrefetch).expect("memory"), producer, 1);
+    let mut feed =
+        Pipeline::new(Nasdaq::new(setup, CachePrefetch).expect("memory"), producer, 1, Sequencing::default());
     let mut batch = [RingRecord::ZERO; 256];
     let mut hand = |packet: &Vec<u8>| {
         for line in 0..2 {

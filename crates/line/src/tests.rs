@@ -1,119 +1,302 @@
-//! The contract, against a reference that remembers every number.
+//! The contract, against a network that loses, repeats, delays and cuts anew.
 
 extern crate std;
 
 use std::collections::BTreeSet;
+use std::vec;
 use std::vec::Vec;
 
+use barewire_types::TsSource;
 use proptest::prelude::*;
 
 use super::*;
 
-const SESSION: SessionId = SessionId(7);
+const HOLD_NS: u64 = 1_000;
+const CAPACITY: u32 = 64;
 
 fn packet(line: u8, session: u128, first: u64, content: Content) -> Arrival {
     Arrival { line, session: SessionId(session), sequence: Seq(first), content, at: UnixNanos(1) }
 }
 
-fn deliver(skip: u32) -> Outcome {
-    Outcome::Deliver { skip }
+/// A receiver, as the engine is one: it delivers what it is told to, and remembers.
+struct Receiver {
+    sequencer: Sequencer,
+    delivered: Vec<u64>,
+    missing: Vec<Missing>,
+    restarts: u32,
+}
+
+/// A message says its own number, in two to nine bytes.
+fn message(number: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 1 + (number % 8) as usize];
+    bytes.push(number as u8);
+    bytes
+}
+
+impl Receiver {
+    fn new() -> Receiver {
+        Receiver::with_capacity(CAPACITY)
+    }
+
+    fn with_capacity(capacity: u32) -> Receiver {
+        let sequencer = Sequencer::new(Config { hold_ns: HOLD_NS, capacity, longest_message: 9 });
+        Receiver { sequencer, delivered: vec![], missing: vec![], restarts: 0 }
+    }
+
+    fn take(&mut self, packet: &Arrival) -> Outcome {
+        while let Some(missing) = self.sequencer.give_up(packet.at) {
+            self.lost(missing);
+        }
+        let mut outcome = self.sequencer.accept(packet);
+        if outcome == Outcome::NewSession {
+            self.flush();
+            self.restarts += 1;
+            let missing = self.sequencer.begin(packet);
+            self.missing.extend(missing);
+            outcome = self.sequencer.accept(packet);
+            assert_ne!(outcome, Outcome::NewSession);
+        }
+        let Content::Messages(count) = packet.content else {
+            assert!(!matches!(outcome, Outcome::Deliver { .. } | Outcome::Ahead));
+            return outcome;
+        };
+        let first = packet.sequence.0;
+        match outcome {
+            Outcome::Deliver { skip } => {
+                self.delivered.extend(first + u64::from(skip)..first + u64::from(count));
+                self.row();
+            }
+            Outcome::Ahead => {
+                let came = Came { at: packet.at, ts_source: TsSource::User, line: packet.line };
+                for number in first..first + u64::from(count) {
+                    let stored = self.sequencer.hold(Seq(number), &message(number), came);
+                    assert_ne!(stored, Stored::TooLong);
+                }
+            }
+            _ => {}
+        }
+        outcome
+    }
+
+    fn row(&mut self) {
+        let mut row = self.sequencer.row();
+        let mut count = 0;
+        loop {
+            let number = row.sequence().0;
+            let Some(held) = row.next() else { break };
+            assert_eq!(held, message(number), "what was held is what came");
+            self.delivered.push(number);
+            count += 1;
+        }
+        if count > 0 {
+            self.sequencer.delivered(count);
+        }
+    }
+
+    fn lost(&mut self, missing: Missing) {
+        self.missing.push(missing);
+        self.row();
+    }
+
+    fn flush(&mut self) {
+        while let Some(missing) = self.sequencer.flush() {
+            self.lost(missing);
+        }
+        assert_eq!(self.sequencer.held(), 0);
+        assert!(self.sequencer.horizon() <= self.sequencer.next().0);
+    }
+
+    /// Everything below `next` was delivered or given up, once, and delivered in order.
+    fn check(&self) {
+        assert!(self.delivered.windows(2).all(|w| w[0] < w[1]));
+        let mut all = BTreeSet::new();
+        for number in &self.delivered {
+            assert!(all.insert(*number));
+        }
+        for missing in &self.missing {
+            for number in missing.first.0..missing.first.0 + missing.count {
+                assert!(all.insert(number), "{number} both delivered and given up");
+            }
+        }
+        let next = self.sequencer.next().0;
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), (1..next).collect::<Vec<_>>());
+    }
 }
 
 #[test]
 fn first_copy_wins_across_different_cuts() {
-    let mut s = Sequencer::new();
-    assert_eq!(s.accept(&packet(0, 7, 1, Content::Messages(3))).outcome, deliver(0));
-    assert_eq!(s.accept(&packet(1, 7, 1, Content::Messages(2))).outcome, Outcome::Duplicate);
+    let mut r = Receiver::new();
+    assert_eq!(r.take(&packet(0, 7, 1, Content::Messages(3))), Outcome::Deliver { skip: 0 });
+    assert_eq!(r.take(&packet(1, 7, 1, Content::Messages(2))), Outcome::Duplicate);
     // B begins below and ends above.
-    assert_eq!(s.accept(&packet(1, 7, 3, Content::Messages(3))).outcome, deliver(1));
-    assert_eq!(s.accept(&packet(0, 7, 4, Content::Messages(2))).outcome, Outcome::Duplicate);
-    assert_eq!(s.next(), Seq(6));
-    assert_eq!((s.lines()[0].first_copies, s.lines()[1].first_copies), (3, 2));
-    assert_eq!((s.lines()[0].duplicates, s.lines()[1].duplicates), (2, 3));
+    assert_eq!(r.take(&packet(1, 7, 3, Content::Messages(3))), Outcome::Deliver { skip: 1 });
+    assert_eq!(r.take(&packet(0, 7, 4, Content::Messages(2))), Outcome::Duplicate);
+    let lines = r.sequencer.lines();
+    assert_eq!((lines[0].first_copies, lines[1].first_copies), (3, 2));
+    assert_eq!((lines[0].duplicates, lines[1].duplicates), (2, 3));
+    r.check();
 }
 
 #[test]
-fn a_heartbeat_shows_a_lost_tail() {
-    let mut s = Sequencer::new();
-    s.accept(&packet(0, 7, 1, Content::Messages(3)));
-    let verdict = s.accept(&packet(0, 7, 6, Content::Heartbeat));
-    assert_eq!(verdict.missing, Some(Missing { first: Seq(4), count: 2, reason: GapReason::SequenceJump }));
-    assert_eq!(verdict.outcome, Outcome::Heartbeat);
-    let end = s.accept(&packet(0, 7, 8, Content::EndOfSession));
-    assert_eq!(end.missing, Some(Missing { first: Seq(6), count: 2, reason: GapReason::SessionEnd }));
-    assert!(s.has_ended());
+fn the_other_line_fills_a_hole() {
+    let mut r = Receiver::new();
+    r.take(&packet(0, 7, 1, Content::Messages(3)));
+    assert_eq!(r.take(&packet(0, 7, 6, Content::Messages(2))), Outcome::Ahead);
+    assert_eq!(r.delivered, [1, 2, 3]);
+    assert!(r.sequencer.is_waiting());
+    // B brings what is missing and a piece of what is held: that is delivered from B, and the held copy is the duplicate.
+    assert_eq!(r.take(&packet(1, 7, 4, Content::Messages(3))), Outcome::Deliver { skip: 0 });
+    assert_eq!(r.delivered, [1, 2, 3, 4, 5, 6, 7]);
+    assert!(!r.sequencer.is_waiting());
+    assert_eq!((r.sequencer.superseded(), r.sequencer.held()), (1, 0));
+    assert!(r.missing.is_empty());
+    r.check();
+}
+
+#[test]
+fn what_nobody_brings_is_given_up_in_time() {
+    let mut r = Receiver::new();
+    let at = |at, first, content| Arrival { at: UnixNanos(at), ..packet(0, 7, first, content) };
+    r.take(&at(1, 1, Content::Messages(1)));
+    r.take(&at(10, 3, Content::Messages(1)));
+    r.take(&at(500, 5, Content::Messages(1)));
+    assert_eq!(r.sequencer.give_up(UnixNanos(10 + HOLD_NS - 1)), None);
+    // The first hole's time is up; the second was noticed later.
+    r.take(&at(10 + HOLD_NS, 5, Content::Messages(1)));
+    assert_eq!(r.missing, [Missing { first: Seq(2), count: 1, reason: GapReason::SequenceJump }]);
+    assert_eq!(r.delivered, [1, 3]);
+    r.take(&at(500 + HOLD_NS, 7, Content::Heartbeat));
+    assert_eq!(r.delivered, [1, 3, 5]);
+    // A heartbeat told of a sixth, which nothing follows.
+    r.take(&at(500 + 2 * HOLD_NS, 7, Content::Messages(1)));
+    assert_eq!(r.delivered, [1, 3, 5, 7]);
+    assert_eq!(r.missing.len(), 3);
+    r.check();
 }
 
 #[test]
 fn joining_in_mid_session_is_a_gap_of_its_own_kind() {
-    let mut s = Sequencer::new();
-    let verdict = s.accept(&packet(0, 7, 1000, Content::Messages(1)));
-    assert_eq!(verdict.missing, Some(Missing { first: Seq(1), count: 999, reason: GapReason::LateJoin }));
-    assert!(!verdict.new_session);
-    assert_eq!(verdict.outcome, deliver(0));
+    let mut r = Receiver::new();
+    r.take(&packet(0, 7, 1000, Content::Messages(1)));
+    assert_eq!(r.missing, [Missing { first: Seq(1), count: 999, reason: GapReason::LateJoin }]);
+    assert_eq!(r.delivered, [1000]);
+    r.check();
 }
 
 #[test]
 fn a_stray_is_dropped_and_a_restart_is_followed() {
-    let mut s = Sequencer::new();
-    s.accept(&packet(0, 7, 1, Content::Messages(3)));
-    assert_eq!(s.accept(&packet(0, 8, 500, Content::Messages(1))).outcome, Outcome::ForeignSession);
-    assert_eq!(s.accept(&packet(0, 7, 4, Content::Messages(1))).outcome, deliver(0));
-    let restart = s.accept(&packet(0, 8, 1, Content::Messages(2)));
-    assert!(restart.new_session);
-    assert_eq!((restart.outcome, restart.missing), (deliver(0), None));
+    let mut r = Receiver::new();
+    r.take(&packet(0, 7, 1, Content::Messages(3)));
+    assert_eq!(r.take(&packet(0, 8, 500, Content::Messages(1))), Outcome::ForeignSession);
+    assert_eq!(r.take(&packet(0, 7, 4, Content::Messages(1))), Outcome::Deliver { skip: 0 });
+    r.take(&packet(0, 7, 6, Content::Messages(1)));
+    r.check();
+    // The restart gives up what was missing, and delivers what was held behind it.
+    assert_eq!(r.take(&packet(0, 8, 1, Content::Messages(2))), Outcome::Deliver { skip: 0 });
+    assert_eq!((r.restarts, &r.delivered[..]), (2, &[1, 2, 3, 4, 6, 1, 2][..]));
     // The slow line still brings the old session's tail, and would go on for ever.
     for first in 5..50 {
-        assert_eq!(s.accept(&packet(1, 7, first, Content::Messages(1))).outcome, Outcome::ForeignSession);
+        assert_eq!(r.take(&packet(1, 7, first, Content::Messages(1))), Outcome::ForeignSession);
     }
-    assert_eq!(s.accept(&packet(0, 8, 3, Content::Messages(1))).outcome, deliver(0));
+    assert_eq!(r.take(&packet(0, 8, 3, Content::Messages(1))), Outcome::Deliver { skip: 0 });
 }
 
 #[test]
-fn a_restart_joined_late_lost_its_first_messages() {
-    let mut s = Sequencer::new();
-    s.accept(&packet(0, 7, 1, Content::Messages(3)));
-    for first in [10, 11] {
-        assert_eq!(s.accept(&packet(0, 8, first, Content::Messages(1))).outcome, Outcome::ForeignSession);
+fn a_forged_number_far_ahead_does_not_silence_the_feed() {
+    let mut r = Receiver::new();
+    r.take(&packet(0, 7, 1, Content::Messages(3)));
+    assert_eq!(r.take(&packet(0, 7, 1 << 40, Content::Messages(3))), Outcome::TooFar);
+    assert_eq!(r.take(&packet(0, 7, 1 << 40, Content::Heartbeat)), Outcome::TooFar);
+    assert_eq!(r.take(&packet(0, 7, 4, Content::Messages(1))), Outcome::Deliver { skip: 0 });
+    assert_eq!(r.take(&packet(0, 7, 1 << 40, Content::Messages(3))), Outcome::TooFar);
+    assert_eq!(r.sequencer.give_up(UnixNanos(u64::MAX)), None, "one alone is not believed");
+    r.flush();
+    r.check();
+}
+
+#[test]
+fn a_loss_greater_than_the_ring_is_gone_past() {
+    let mut r = Receiver::new();
+    r.take(&packet(0, 7, 1, Content::Messages(3)));
+    let at = |at, first| Arrival { at: UnixNanos(at), ..packet(0, 7, first, Content::Messages(2)) };
+    for n in 0..4 {
+        assert_eq!(r.take(&at(10 + n, 1001 + 2 * n)), Outcome::TooFar);
     }
-    let verdict = s.accept(&packet(0, 8, 12, Content::Messages(1)));
-    assert!(verdict.new_session);
-    assert_eq!(verdict.missing, Some(Missing { first: Seq(1), count: 11, reason: GapReason::SequenceJump }));
+    let outcome = r.take(&at(20 + HOLD_NS, 1009));
+    assert_eq!(outcome, Outcome::Ahead);
+    r.take(&at(20 + 2 * HOLD_NS, 1011));
+    assert_eq!(r.delivered, [1, 2, 3, 1009, 1010, 1011, 1012]);
+    r.check();
 }
 
 #[test]
 fn numbers_near_the_end_of_their_range() {
-    let mut s = Sequencer::new();
-    assert_eq!(s.accept(&packet(0, 7, u64::MAX - 1, Content::Messages(1))).outcome, deliver(0));
-    assert_eq!(s.accept(&packet(0, 7, u64::MAX, Content::Messages(1))).outcome, Outcome::Invalid);
-    assert_eq!(s.accept(&packet(0, 7, u64::MAX, Content::Heartbeat)).outcome, Outcome::Heartbeat);
-    assert_eq!(s.accept(&packet(200, 7, 1, Content::Heartbeat)).outcome, Outcome::Invalid);
+    let mut r = Receiver::new();
+    r.sequencer.begin(&packet(0, 7, u64::MAX - 1, Content::Messages(1)));
+    assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX - 1, Content::Messages(1))), Outcome::Deliver { skip: 0 });
+    assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX, Content::Messages(1))), Outcome::Invalid);
+    assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX, Content::Heartbeat)), Outcome::Heartbeat);
+    assert_eq!(r.sequencer.accept(&packet(200, 7, 1, Content::Heartbeat)), Outcome::Invalid);
+}
+
+/// One packet of a stream of 400 messages, as a network may deliver it.
+fn arrival() -> impl Strategy<Value = (u8, u64, u32, u8, u64)> {
+    (0u8..3, 1u64..400, 0u32..12, 0u8..12, 0u64..HOLD_NS / 2)
 }
 
 proptest! {
-    /// Whatever arrives: a message is delivered at most once, in order, and every number below `next` was either
-    /// delivered or declared missing, never both.
+    /// Whatever arrives, whenever: each message is delivered once, in order, or given up, and nothing is both.
     #[test]
-    fn every_number_is_delivered_once_or_declared(
-        packets in prop::collection::vec((0u8..3, 1u64..60, 0u32..8, 0u8..10), 1..80)
+    fn every_number_is_delivered_once_or_given_up(packets in prop::collection::vec(arrival(), 1..120)) {
+        let mut r = Receiver::new();
+        let mut now = 1;
+        for (line, first, count, kind, later) in packets {
+            now += later;
+            let content = match kind { 0 => Content::Heartbeat, 1 => Content::EndOfSession, _ => Content::Messages(count) };
+            let at = Arrival { at: UnixNanos(now), ..packet(line, 7, first, content) };
+            r.take(&at);
+            r.check();
+        }
+        r.flush();
+        r.check();
+    }
+
+    /// Two lines that lose, repeat, delay and cut differently, within what can be held: every message that arrived on
+    /// either is delivered, and exactly those that arrived on none are given up.
+    #[test]
+    fn nothing_that_arrived_is_lost(
+        cuts in prop::collection::vec((1u64..9, 0u8..10, 0u64..12), 40..100),
+        other in prop::collection::vec((1u64..9, 0u8..10, 0u64..12), 40..100),
     ) {
-        let mut s = Sequencer::new();
-        let (mut delivered, mut missing) = (Vec::new(), BTreeSet::new());
-        for (line, first, count, kind) in packets {
-            let content = match kind { 0 => Content::Heartbeat, _ => Content::Messages(count) };
-            let verdict = s.accept(&Arrival { line, session: SESSION, sequence: Seq(first), content, at: UnixNanos(0) });
-            if let Some(gap) = verdict.missing {
-                for number in gap.first.0..gap.first.0 + gap.count {
-                    prop_assert!(missing.insert(number));
+        let mut arrived = BTreeSet::new();
+        let mut schedule = Vec::new();
+        for (line, cuts) in [(0u8, cuts), (1, other)] {
+            let mut next = 1;
+            for (place, (count, fate, delay)) in cuts.into_iter().enumerate() {
+                let first = next;
+                next += count;
+                // Fates: 0 to 2 lost, 3 repeated, else delivered. The first packet of both lines arrives, lest this be a
+                // late join.
+                if fate < 3 && place > 0 {
+                    continue;
                 }
-            }
-            if let Outcome::Deliver { skip } = verdict.outcome {
-                delivered.extend(first + u64::from(skip)..first + u64::from(count));
+                let delay = if place == 0 { 0 } else { delay };
+                for copy in 0..=u64::from(fate == 3) {
+                    schedule.push((first + delay + 5 * copy, line, first, count as u32));
+                }
+                arrived.extend(first..next);
             }
         }
-        prop_assert!(delivered.windows(2).all(|w| w[0] < w[1]));
-        let mut all: Vec<u64> = delivered.iter().copied().chain(missing).collect();
-        all.sort_unstable();
-        prop_assert_eq!(all, (1..s.next().0).collect::<Vec<_>>());
+        // Delays reorder packets by some twenty messages at most, and nothing is given up before the end.
+        schedule.sort_by_key(|(when, line, first, _)| (*when, *line, *first));
+        let mut r = Receiver::with_capacity(1024);
+        for (_, line, first, count) in schedule {
+            let outcome = r.take(&packet(line, 7, first, Content::Messages(count)));
+            prop_assert_ne!(outcome, Outcome::TooFar);
+        }
+        r.flush();
+        r.check();
+        let delivered: BTreeSet<u64> = r.delivered.iter().copied().collect();
+        prop_assert_eq!(delivered, arrived);
     }
 }

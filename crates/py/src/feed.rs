@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use barewire_book::Capacity;
 use barewire_engine::live::{Live, LiveConfig, StartError};
 use barewire_engine::nasdaq::Setup;
+use barewire_engine::pipeline::Sequencing;
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::LineConfig;
 use barewire_io::kernel::{KernelOptions, Mode};
@@ -33,6 +34,13 @@ struct RingOptions {
     capacity: u32,
     mode: u32,
     group: Option<u32>,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct SequencingOptions {
+    hold_us: u64,
+    capacity: u32,
 }
 
 /// Room in the books.
@@ -64,6 +72,7 @@ struct Config {
     rcvbuf_bytes: usize,
     busy_poll_us: u32,
     timestamps: bool,
+    sequencing: SequencingOptions,
     lines: Vec<Line>,
     ring: RingOptions,
     book: BookOptions,
@@ -130,6 +139,10 @@ impl Config {
                 ..KernelOptions::default()
             },
             core: self.core,
+            sequencing: Sequencing {
+                hold_ns: self.sequencing.hold_us.saturating_mul(1_000),
+                capacity: self.sequencing.capacity,
+            },
             ring: RingConfig {
                 name: self.ring.name,
                 capacity: self.ring.capacity,

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use barewire_engine::inspect::{InspectConfig, Inspector as Show, Style};
 use barewire_engine::nasdaq::{Setup, WHOLE_VENUE};
+use barewire_engine::pipeline::Sequencing;
 use barewire_engine::replay::{Replay as Run, ReplayConfig};
 use barewire_io::capture::{Capture, CaptureError, Compression, Format};
 use barewire_types::UnixNanos;
@@ -126,6 +127,7 @@ impl Replay {
                 publish: publish(&records)?,
                 capacity: book.map_or(WHOLE_VENUE, Into::into),
             },
+            sequencing: Sequencing::default(),
             pace,
             group,
             port,

@@ -1,0 +1,332 @@
+//! The state machine: which messages are next, which are ahead, which were seen, which are given up.
+
+use barewire_types::{GapReason, Seq, UnixNanos};
+
+use crate::reorder::{Came, Ring, Row, Stored};
+use crate::{Arrival, Content, LineStats, MAX_LINES, Missing, Outcome, SessionId};
+
+/// A packet of another session is a restart when so many come in a row; likewise packets far ahead of all expectation.
+const TO_BELIEVE: u32 = 3;
+
+/// How to wait and how much to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long a missing message is waited for, ns: the other line may bring it, or the network deliver it late.
+    pub hold_ns: u64,
+    /// Messages that can be held meanwhile; a power of two is made of it. Each takes its longest length and 32 bytes.
+    pub capacity: u32,
+    /// The venue's longest message in bytes. A longer one is not held: it is lost unless it comes in its turn.
+    pub longest_message: u16,
+}
+
+/// Packets that claim numbers beyond what can be held: a burst of loss, or a forgery.
+#[derive(Clone, Copy, Debug)]
+struct Far {
+    first: u64,
+    end: u64,
+    seen: u32,
+    since: UnixNanos,
+}
+
+/// The state machine. One feed has one.
+pub struct Sequencer {
+    session: Option<SessionId>,
+    /// The session before: its late packets are strays, however many come.
+    previous: Option<SessionId>,
+    next: u64,
+    /// One past the highest number known to exist; above `next` while something is missing.
+    horizon: u64,
+    /// Since when the message `next` has been missing.
+    missing_since: UnixNanos,
+    far: Option<Far>,
+    ended: bool,
+    stray: Option<(SessionId, u32)>,
+    ring: Ring,
+    hold_ns: u64,
+    superseded: u64,
+    lines: [LineStats; MAX_LINES],
+}
+
+impl Sequencer {
+    /// A machine that has heard nothing: it adopts the first session that it hears. Takes its memory here.
+    pub fn new(config: Config) -> Sequencer {
+        Sequencer {
+            session: None,
+            previous: None,
+            next: 1,
+            horizon: 1,
+            missing_since: UnixNanos::ABSENT,
+            far: None,
+            ended: false,
+            stray: None,
+            ring: Ring::new(config.capacity, config.longest_message),
+            hold_ns: config.hold_ns,
+            superseded: 0,
+            lines: [LineStats::default(); MAX_LINES],
+        }
+    }
+
+    /// The sequence number that is to be delivered next.
+    pub fn next(&self) -> Seq {
+        Seq(self.next)
+    }
+
+    /// The current session, once one was heard.
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// Whether the current session has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What each line contributed.
+    pub fn lines(&self) -> &[LineStats; MAX_LINES] {
+        &self.lines
+    }
+
+    /// How many messages are held.
+    #[inline(always)]
+    pub fn held(&self) -> u32 {
+        self.ring.held()
+    }
+
+    /// One past the highest number known to exist.
+    #[cfg(test)]
+    pub(crate) fn horizon(&self) -> u64 {
+        self.horizon
+    }
+
+    /// Messages that were held and then came again in their turn: that copy was delivered, and the held one was the duplicate.
+    pub fn superseded(&self) -> u64 {
+        self.superseded
+    }
+
+    /// Whether something is missing, so that [`give_up`](Self::give_up) is to be asked from time to time.
+    #[inline(always)]
+    pub fn is_waiting(&self) -> bool {
+        self.horizon > self.next || self.far.is_some()
+    }
+
+    /// Takes note of a packet and says what to do with it. Some twenty instructions for a packet in order; no branch
+    /// depends on the number of messages.
+    ///
+    /// After [`Outcome::Deliver`], and whenever [`give_up`](Self::give_up) gave something up, ask [`row`](Self::row).
+    #[inline]
+    pub fn accept(&mut self, packet: &Arrival) -> Outcome {
+        if usize::from(packet.line) >= MAX_LINES {
+            return Outcome::Invalid;
+        }
+        let foreign = match self.session == Some(packet.session) {
+            true => None,
+            false => match self.other_session(packet) {
+                // It comes again.
+                Outcome::NewSession => return Outcome::NewSession,
+                other => Some(other),
+            },
+        };
+        if let Some(line) = self.lines.get_mut(usize::from(packet.line)) {
+            line.packets += 1;
+            line.last_heard = packet.at;
+        }
+        if let Some(outcome) = foreign {
+            return outcome;
+        }
+        self.stray = None;
+        self.order(packet)
+    }
+
+    /// The part of [`accept`](Self::accept) behind the session check.
+    #[inline]
+    fn order(&mut self, packet: &Arrival) -> Outcome {
+        let first = packet.sequence.0;
+        let count = match packet.content {
+            Content::Messages(count) => count,
+            Content::Heartbeat | Content::EndOfSession => 0,
+        };
+        let Some(end) = first.checked_add(u64::from(count)) else { return Outcome::Invalid };
+        if first > self.next {
+            return self.ahead(packet, first, end);
+        }
+        // Seen before: messages below `next`. At most `count`, so the cast is exact.
+        let skip = (self.next - first).min(u64::from(count)) as u32;
+        if end > self.next {
+            let held = self.ring.pass(self.next, end);
+            self.superseded += u64::from(held);
+            self.next = end;
+            self.horizon = self.horizon.max(end);
+            self.far = None;
+            self.count(packet.line, count - skip - held.min(count - skip), skip + held);
+        } else {
+            self.count(packet.line, 0, skip);
+        }
+        match packet.content {
+            Content::EndOfSession => self.end_of_session(),
+            Content::Heartbeat | Content::Messages(0) => Outcome::Heartbeat,
+            Content::Messages(_) if skip == count => Outcome::Duplicate,
+            Content::Messages(_) => Outcome::Deliver { skip },
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, line: u8, first_copies: u32, duplicates: u32) {
+        if let Some(line) = self.lines.get_mut(usize::from(line)) {
+            line.first_copies += u64::from(first_copies);
+            line.duplicates += u64::from(duplicates);
+        }
+    }
+
+    fn end_of_session(&mut self) -> Outcome {
+        self.ended = true;
+        Outcome::EndOfSession
+    }
+
+    /// A packet that begins above the next number: something is missing.
+    #[cold]
+    fn ahead(&mut self, packet: &Arrival, first: u64, end: u64) -> Outcome {
+        if end - self.next > self.ring.capacity() {
+            return self.far_ahead(packet, first, end);
+        }
+        if self.horizon <= self.next {
+            self.missing_since = packet.at;
+        }
+        self.horizon = self.horizon.max(end);
+        match packet.content {
+            Content::EndOfSession => self.end_of_session(),
+            Content::Heartbeat | Content::Messages(0) => Outcome::Heartbeat,
+            Content::Messages(_) => Outcome::Ahead,
+        }
+    }
+
+    /// A packet that begins further above than can be held. One alone is not believed, lest a forged number silence the
+    /// feed; several in a row, near each other and with nothing in order between them, are.
+    fn far_ahead(&mut self, packet: &Arrival, first: u64, end: u64) -> Outcome {
+        let near = |far: &Far| first.abs_diff(far.end) <= self.ring.capacity();
+        self.far = Some(match self.far.filter(near) {
+            Some(far) => {
+                Far { end: far.end.max(end), first: far.first.min(first), seen: far.seen.saturating_add(1), ..far }
+            }
+            None => Far { first, end, seen: 1, since: packet.at },
+        });
+        Outcome::TooFar
+    }
+
+    /// Holds a message of a packet that was [`Outcome::Ahead`]. Copies it: the one copy that a message ever costs.
+    pub fn hold(&mut self, sequence: Seq, message: &[u8], came: Came) -> Stored {
+        // What `ahead` let through lies within the ring.
+        let stored = match sequence.0.checked_sub(self.next) {
+            Some(ahead) if ahead < self.ring.capacity() => self.ring.store(sequence.0, message, came),
+            _ => Stored::TooLong,
+        };
+        match stored {
+            Stored::New => self.count(came.line, 1, 0),
+            Stored::Duplicate => self.count(came.line, 0, 1),
+            Stored::TooLong => {}
+        }
+        stored
+    }
+
+    /// The held messages whose turn has come. When they have been delivered, [`delivered`](Self::delivered) must be told
+    /// how many they were.
+    #[inline]
+    pub fn row(&self) -> Row<'_> {
+        Row { ring: &self.ring, next: self.next }
+    }
+
+    /// `count` messages of the [`row`](Self::row) were delivered.
+    pub fn delivered(&mut self, count: u64) {
+        let to = self.next.saturating_add(count).min(self.horizon.max(self.next));
+        self.ring.pass(self.next, to);
+        self.next = to;
+        self.far = None;
+        self.look_at_next_hole();
+    }
+
+    /// What lies behind a hole that was filled or given up may be another: it has been missing since what is behind *it*
+    /// came.
+    fn look_at_next_hole(&mut self) {
+        if self.horizon > self.next
+            && let Some(behind) = self.ring.first_from(self.next, self.horizon)
+            && let Some((_, came)) = self.ring.get(behind)
+        {
+            self.missing_since = came.at;
+        }
+    }
+
+    /// Gives up what has been missing for too long by `now`: these messages are lost. Ask again, until there is nothing;
+    /// after each, deliver the [`row`](Self::row). Where there is no time (a capture without times), nothing is waited for.
+    pub fn give_up(&mut self, now: UnixNanos) -> Option<Missing> {
+        let waited = |since: UnixNanos| now == UnixNanos::ABSENT || now.0.saturating_sub(since.0) >= self.hold_ns;
+        if self.horizon > self.next && waited(self.missing_since) {
+            return self.lose();
+        }
+        let far = self.far.filter(|far| far.seen >= TO_BELIEVE && waited(far.since))?;
+        self.jump(far)
+    }
+
+    /// Gives up everything that is missing, however short the wait: the stream ends, or another takes its place.
+    pub fn flush(&mut self) -> Option<Missing> {
+        self.lose()
+    }
+
+    fn lose(&mut self) -> Option<Missing> {
+        let first = self.next;
+        let end = self.ring.first_from(first, self.horizon).unwrap_or(self.horizon);
+        if end <= first {
+            return None;
+        }
+        self.next = end;
+        self.look_at_next_hole();
+        let reason = if self.ended { GapReason::SessionEnd } else { GapReason::SequenceJump };
+        Some(Missing { first: Seq(first), count: end - first, reason })
+    }
+
+    /// Goes on with packets far ahead: all between is lost.
+    fn jump(&mut self, far: Far) -> Option<Missing> {
+        // What is held comes before: it is given up hole by hole first.
+        if let Some(missing) = self.lose() {
+            return Some(missing);
+        }
+        let first = self.next;
+        self.next = far.first;
+        self.horizon = far.first;
+        self.far = None;
+        let count = far.first.checked_sub(first).filter(|count| *count > 0)?;
+        Some(Missing { first: Seq(first), count, reason: GapReason::SequenceJump })
+    }
+
+    /// A packet of a session that is not the current one.
+    #[cold]
+    fn other_session(&mut self, packet: &Arrival) -> Outcome {
+        if self.previous == Some(packet.session) {
+            return Outcome::ForeignSession;
+        }
+        if self.session.is_none() || self.ended || packet.sequence.0 == 1 {
+            return Outcome::NewSession;
+        }
+        let strays = match self.stray {
+            Some((session, seen)) if session == packet.session => seen + 1,
+            _ => 1,
+        };
+        self.stray = Some((packet.session, strays));
+        if strays >= TO_BELIEVE { Outcome::NewSession } else { Outcome::ForeignSession }
+    }
+
+    /// Begins the session of a packet that was [`Outcome::NewSession`], after [`flush`](Self::flush); then the packet is to
+    /// be accepted anew. The messages before it are missing: of a session joined late, or of one whose beginning was lost.
+    pub fn begin(&mut self, packet: &Arrival) -> Option<Missing> {
+        let joined = self.session.is_none();
+        self.previous = self.session.replace(packet.session);
+        // Numbers begin at 1; a capture cut out of its session and renumbered may say 0.
+        let first = packet.sequence.0.min(1);
+        self.next = packet.sequence.0;
+        self.horizon = self.next;
+        self.far = None;
+        self.ended = false;
+        self.stray = None;
+        let reason = if joined { GapReason::LateJoin } else { GapReason::SequenceJump };
+        let count = self.next - first;
+        (count > 0).then_some(Missing { first: Seq(first), count, reason })
+    }
+}
