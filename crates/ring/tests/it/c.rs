@@ -105,6 +105,31 @@ fn header_has_the_layout_of_the_tables() {
     compile(&Temporary::with("layout.c", &c).0, "layout", &["-std=gnu11"]);
 }
 
+/// The documentation's tables are the field tables, and the code it shows compiles.
+#[test]
+fn page_has_the_layout_of_the_tables() {
+    let page = std::fs::read_to_string(repository().join("docs/ring.md")).unwrap();
+    for Field { name, offset, len, .. } in Header::FIELDS.iter().chain(Instrument::FIELDS) {
+        let row = format!("| {offset} | {len} | `{name}` |");
+        assert!(page.contains(&row), "docs/ring.md lacks the row {row}");
+    }
+    for (offset, what) in [
+        (PUBLISHED_OFFSET, "u64 `published`"),
+        (HEARTBEAT_OFFSET, "u64 `heartbeat`"),
+        (STATE_OFFSET, "u64 `state`"),
+        (DIRECTORY_COUNT_OFFSET, "u64 `directory_count`"),
+        (STATS_OFFSET, "statistics"),
+        (STAT_NAMES_OFFSET, "names of the statistics"),
+        (DIRECTORY_OFFSET, "instrument directory"),
+    ] {
+        assert!(page.contains(&format!("| {offset} | {what}")), "docs/ring.md: {what}");
+    }
+    assert!(page.contains(&format!("{LAYOUT_HASH:#018x}")), "docs/ring.md: layout hash");
+    let (_, code) = page.split_once("```c\n").unwrap();
+    let (code, _) = code.split_once("```").unwrap();
+    compile(&Temporary::with("page.c", code).0, "page", &["-std=gnu11"]);
+}
+
 #[test]
 fn header_is_cpp_too() {
     let source = Temporary::with("header.cpp", "#include \"barewire_ring.h\"\nint main() { return 0; }\n");
