@@ -58,9 +58,7 @@ $(STAMPS)/requirements-%: requirements/%.txt $(STAMPS)/venv
 $(STAMPS)/wheel: $(RUST_SOURCES) $(PYTHON_SOURCES) Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
                  $(STAMPS)/requirements-build | check-tools
 	@echo "building the wheel"
-	@rm -rf dist
-	@$(BIN)/maturin build -q --release --out dist --interpreter $(BIN)/python --auditwheel skip
-	@$(BIN)/python -m pip install -q --no-deps --force-reinstall dist/barewire-*.whl
+	@flock $(STAMPS)/lock bash .ci/build-wheel $(BIN)
 	@touch $@
 
 # --- test ----------------------------------------------------------------------------------------

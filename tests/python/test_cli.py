@@ -1,0 +1,275 @@
+"""The command line as a person meets it: typed, mistyped, interrupted, cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .venue import SMALL_DAY_BBO, binaryfile, free_line, random_day, small_day, write_binaryfile
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+PROGRAM = [str(Path(sys.executable).parent / "barewire")]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write_binaryfile(tmp_path / "small.bin", small_day())
+
+
+def config_text(line: dict[str, object], **more: str) -> str:
+    """A TOML configuration of one line."""
+    tables = "".join(f"[{name}]\n{body}\n" for name, body in more.items())
+    fields = "".join(f"{key} = {json.dumps(value)}\n" for key, value in line.items())
+    return f"[feed]\nprotocol = 'itch-5.0'\n[[lines]]\n{fields}{tables}"
+
+
+# --- what works ----------------------------------------------------------------------------------
+
+
+def test_bbo_rows_as_the_issue_has_them(barewire: Cli, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    done = barewire(
+        "replay", small, "--protocol", "itch-5.0", "--date", "2020-01-30", "--records", "bbo", "--output", out
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    lines = out.read_text().splitlines()
+    assert lines[0] == "sequence,ts_event,symbol,bid_price,bid_size,ask_price,ask_size"
+    assert lines[1] == "3,1580394600000000001,AAPL,100000000000,100,,"
+    assert len(lines) == 1 + len(SMALL_DAY_BBO)
+
+
+def test_mbo_rows_to_standard_output(barewire: Cli, small: Path) -> None:
+    done = barewire("replay", small, "--date", "2020-01-30", "--records", "mbo", "--output", "-")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "sequence,ts_event,symbol,action,side,order_id,price,size"
+    assert lines[1] == "3,1580394600000000001,AAPL,A,B,10,100000000000,100"
+    assert [line.split(",")[3] for line in lines[1:]] == list("AAAATFCCCCA")
+
+
+def test_standard_input_and_jsonl(small: Path) -> None:
+    arguments = ["replay", "-", "--date", "2020-01-30", "-o", "-", "--output-format", "jsonl"]
+    done = subprocess.run([*PROGRAM, *arguments], input=small.read_bytes(), capture_output=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["sequence"] for row in rows] == [row[0] for row in SMALL_DAY_BBO]
+    assert rows[0]["ask_price"] is None
+
+
+def test_a_summary_for_people_and_for_programs(barewire: Cli, small: Path) -> None:
+    text = barewire("replay", small, "--date", "2020-01-30", "--stats").stdout
+    assert "12 messages" in text
+    assert "AAPL" in text
+    assert "messages_book" in text
+    found = json.loads(barewire("replay", small, "--date", "2020-01-30", "--json").stdout)
+    assert found["messages"] == found["stats"]["messages"] == 12
+    assert found["date"] == "2020-01-30"
+    books = {row["symbol"]: (row["bid_price"], row["ask_price"], row["ask_size"]) for row in found["books"]}
+    assert books == {"AAPL": (None, 101_000_000_000, 30), "MSFT": (None, 250_000_000_000, 9)}
+
+
+def test_inspect_prints_a_line_or_an_object_a_message(barewire: Cli, small: Path) -> None:
+    lines = barewire("inspect", small, "--protocol", "itch-5.0").stdout.splitlines()
+    assert len(lines) == 12
+    assert "add_order_no_mpid_attribution_message" in lines[2]
+    objects = [json.loads(line) for line in barewire("inspect", small, "--json", "--types", "A,D").stdout.splitlines()]
+    assert {row["type"] for row in objects} == {"A", "D"}
+    assert objects[0]["order_reference_number"] == 10
+    assert objects[0]["stock"] == "AAPL"
+    assert objects[0]["sequence"] == 3
+    assert len(barewire("inspect", small, "-n", "2").stdout.splitlines()) == 2
+
+
+def test_help_of_every_command(barewire: Cli) -> None:
+    for command in ([], ["demo"], ["run"], ["replay"], ["inspect"], ["sim"], ["bench"], ["bench", "book"]):
+        assert "Usage: barewire" in barewire(*command, "--help").stdout
+    assert barewire("--version").stdout.startswith("barewire 0.")
+    assert "Commands:" in barewire().stdout
+
+
+def test_a_date_that_had_to_be_guessed_is_told_in_one_line(barewire: Cli, small: Path, tmp_path: Path) -> None:
+    done = barewire("replay", small, "-o", tmp_path / "x.csv")
+    assert done.stderr.splitlines() == [
+        "barewire: warning: no date is known, so ts_event counts from midnight; give the trading day, e.g. date 2020-01-30"
+    ]
+    assert (tmp_path / "x.csv").read_text().splitlines()[1].split(",")[1] == "34200000000001"
+
+
+# --- what fails, and how -------------------------------------------------------------------------
+
+WRONG = [
+    (["replay", "nosuch.bin"], 1, ["nosuch.bin", "no such file"]),
+    (["replay", "."], 1, ["directory"]),
+    (["replay", "text.csv"], 1, ["text.csv", "expected"]),
+    (["replay", "empty.bin"], 1, ["empty.bin", "expected"]),
+    (["inspect", "text.csv"], 1, ["text.csv", "expected"]),
+    (["inspect", "nosuch.bin"], 1, ["nosuch.bin", "no such file"]),
+    (["inspect", "small.bin", "--protocol", "fix"], 2, ["'fix'", "itch-5.0"]),
+    (["replay", "small.bin", "--protocol", "itch"], 2, ["unknown protocol 'itch'", "itch-5.0"]),
+    (["replay", "small.bin", "--date", "30.01.2020"], 2, ["'30.01.2020'", "YYYY-MM-DD"]),
+    (["replay", "small.bin", "--date", "2020-02-30"], 2, ["'2020-02-30'", "YYYY-MM-DD"]),
+    (["replay", "small.bin", "--records", "mbp"], 2, ["'mbp'", "mbo, bbo"]),
+    (["replay", "small.bin", "--pace", "fast"], 2, ["'fast'", "'max', 'original'"]),
+    (["replay", "small.bin", "--format", "cap"], 2, ["'cap'", "pcapng"]),
+    (["replay", "small.bin", "--group", "x"], 2, ["'x'", "IPv4 address"]),
+    (["replay", "small.bin", "--port", "0"], 2, ["--port", "barewire replay --help"]),
+    (["replay", "small.bin", "-o", "x.txt"], 2, ["x.txt", ".csv, .jsonl, .parquet"]),
+    (["replay", "small.bin", "-o", "nosuch/x.csv"], 1, ["nosuch/x.csv", "no such file or directory"]),
+    (["replay", "small.bin", "-o", "-", "--json"], 2, ["--output -"]),
+    (["replay", "small.bin", "-o", "small.bin", "--output-format", "csv"], 2, ["small.bin", "the file to be read"]),
+    (["replay"], 2, ["FILE", "barewire replay --help"]),
+    (["repaly", "x"], 2, ["repaly", "replay"]),
+    (["replay", "small.bin", "--nosuch"], 2, ["--nosuch"]),
+    (["run", "nosuch.toml"], 1, ["nosuch.toml", "no such file"]),
+    (["run", "text.csv"], 2, ["text.csv", "not TOML"]),
+    (["run", "wrong.toml"], 2, ["wrong.toml", 'lines[0].port = "x"', "1 to 65535"]),
+    (["run", "feed.toml", "--strategy", "nosuch.py:A"], 2, ["nosuch.py", "file.py:Class"]),
+    (["run", "feed.toml", "--strategy", "nosuch.module:A"], 2, ["nosuch", "file.py:Class"]),
+    (["run", "feed.toml", "--strategy", "strategy.py:B"], 2, ["strategy.py:B", "there: A"]),
+    (["run", "feed.toml", "--live", "--json"], 2, ["--live", "--json"]),
+    (["run", "interface.toml", "-d", "1"], 1, ["nosuch0"]),
+    (["sim", "--line", "10.0.0.1:1"], 2, ["10.0.0.1:1", "multicast"]),
+    (["sim", "--rate", "fast"], 2, ["'fast'", "200k"]),
+    (["sim", "--no-send"], 2, ["--pcap or --binaryfile"]),
+    (["sim", "--line", "239.255.64.9:26477@nosuch0", "-d", "1"], 1, ["nosuch0"]),
+    (["demo", "--duration", "100"], 2, ["1 to 50"]),
+    (["bench", "book", "nosuch.bin"], 1, ["nosuch.bin", "no such file"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "words"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
+def test_a_failure_is_one_line_and_a_status(
+    barewire: Cli, tmp_path: Path, arguments: list[str], status: int, words: list[str]
+) -> None:
+    write_binaryfile(tmp_path / "small.bin", small_day())
+    (tmp_path / "text.csv").write_text("time,price\n1,2\n" * 50)
+    (tmp_path / "empty.bin").write_bytes(b"")
+    (tmp_path / "feed.toml").write_text(config_text(free_line()))
+    (tmp_path / "wrong.toml").write_text(config_text({**free_line(), "port": "x"}))
+    (tmp_path / "interface.toml").write_text(config_text({**free_line(), "interface": "nosuch0"}))
+    (tmp_path / "strategy.py").write_text("import barewire\nclass A(barewire.Strategy): pass\n")
+    done = barewire(*arguments, check=False, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "warning" not in line]
+    assert line.startswith("barewire: error: ")
+    for word in words:
+        assert word in line
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_every_wrong_key_has_its_line(barewire: Cli, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("[feed]\nprotocol = 'x'\n[rign]\n")
+    done = barewire("run", "x.toml", check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        'barewire: error: x.toml: feed.protocol = "x": expected one of: itch-5.0',
+        "barewire: error: x.toml: lines is missing; expected one [[lines]] table for each line, 1 to 8",
+        "barewire: error: x.toml: rign: unknown key; did you mean ring?",
+    ]
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, small: Path) -> None:
+    if os.geteuid() == 0:
+        # Root may read everything: be somebody else, and let them into the folders above.
+        folder = tmp_path
+        while folder != folder.parent and folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+            folder = folder.parent
+    small.chmod(0)
+    other = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.path[:0] = sys.argv.pop().split(':'); from barewire._cli.app import main; main()",
+         "replay", str(small), ":".join(sys.path)],
+        capture_output=True, text=True, check=False, **other,
+    )  # fmt: skip
+    if "ModuleNotFoundError" in done.stderr or "can't open" in done.stderr or done.returncode == 126:
+        pytest.skip("the environment is not readable for another user")
+    assert done.returncode == 1
+    assert "small.bin" in done.stderr
+    assert "ermission denied" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_truncated_file_is_used_and_told(barewire: Cli, tmp_path: Path) -> None:
+    whole = binaryfile(small_day())
+    (tmp_path / "x.bin").write_bytes(whole[:-10])
+    done = barewire("replay", "x.bin", "--date", "2020-01-30", "-o", "x.csv", cwd=tmp_path)
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == len(SMALL_DAY_BBO)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("barewire: warning: ")
+    assert "cut" in line or "truncated" in line
+    lines = barewire("inspect", "x.bin", cwd=tmp_path)
+    assert len(lines.stdout.splitlines()) == 11
+    assert lines.stderr.startswith("barewire: warning: ")
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "big.bin"], ["replay", "big.bin", "-o", "-"]])
+def test_a_reader_that_goes_away_is_no_failure_to_talk_about(tmp_path: Path, arguments: list[str]) -> None:
+    write_binaryfile(tmp_path / "big.bin", random_day(50_000))
+    process = subprocess.Popen([*PROGRAM, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    stderr = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(60) == 141
+    assert [line for line in stderr.splitlines() if "no date is known" not in line] == []
+
+
+def interrupt(arguments: list[str], cwd: Path, ready: Callable[[], bool]) -> tuple[int, str, str]:
+    """Presses Ctrl-C once `ready()`; the status and what was said."""
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    return process.returncode, stdout, stderr
+
+
+def test_ctrl_c_leaves_what_was_written_whole(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    write_binaryfile(tmp_path / "x.bin", random_day(3000))
+    for ending in ("csv", "parquet"):
+        out = tmp_path / f"x.{ending}"
+        arguments = ["replay", "x.bin", "--date", "2020-01-30", "--pace", "0.000001", "--output", out.name]
+        status, _, stderr = interrupt(arguments, tmp_path, lambda out=out: out.exists())  # type: ignore[misc]
+        assert (status, stderr) == (130, "")
+        if ending == "csv":
+            assert out.read_text().endswith("\n")
+        else:
+            assert pq.read_table(out).num_columns == 7
+
+
+def test_ctrl_c_ends_a_feed_with_its_summary(tmp_path: Path) -> None:
+    (tmp_path / "feed.toml").write_text(config_text(free_line(), ring='name = "test-cli-ctrl-c"'))
+    status, stdout, stderr = interrupt(
+        ["run", "feed.toml"], tmp_path, lambda: os.path.exists("/dev/shm/barewire.test-cli-ctrl-c")
+    )
+    assert (status, stderr) == (130, "")
+    assert "end: 0 messages" in stdout
+
+
+def test_an_unexpected_error_is_one_line_too(tmp_path: Path) -> None:
+    program = (
+        "import sys, barewire._cli.app as app, barewire._replay as replay\n"
+        "def broken(*_, **__): raise ZeroDivisionError('oh')\n"
+        "replay.replay = broken\n"
+        "sys.exit(app.run_command_line(['replay', 'x']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("barewire: error: unexpected ZeroDivisionError: oh; please report it")
