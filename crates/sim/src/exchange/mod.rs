@@ -149,7 +149,7 @@ struct Clock {
 impl Clock {
     #[inline(always)]
     fn advance(&mut self, bits: u32) {
-        self.advance_by((self.gap * waiting(bits)) >> 16);
+        self.advance_by(((self.gap >> 8) * waiting(bits)) >> 8);
     }
 
     fn is_burst(&self) -> bool {
