@@ -46,9 +46,7 @@ fn expected() -> Vec<Expected<'static>> {
 fn same(row: &Row, field: &Field) -> bool {
     let kind = match row.kind.split('/').next().unwrap() {
         "uint" => field.kind == FieldKind::UintBe,
-        "code" => field.kind == FieldKind::Text,
-        // The one field that the specification reserves is bytes here.
-        "text" => field.kind == if row.name == "reserved" { FieldKind::Bytes } else { FieldKind::Text },
+        "code" | "text" => field.kind == FieldKind::Text,
         other => panic!("{other}"),
     };
     let places = row.kind.split_once('/').map_or("", |(_, places)| places);

@@ -81,7 +81,7 @@ messages! { stock_locate:
         /// The state from now on.
         trading_state: u8 as Text,
         /// Not used.
-        reserved: [u8; 1] as Bytes,
+        reserved: [u8; 1],
         /// Why.
         reason_code: [u8; 4],
     }
