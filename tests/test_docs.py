@@ -2,8 +2,8 @@
 
 A document's blocks share a folder, as they would share a reader's: what one writes, the next may read. ``bash`` and
 ``python`` blocks are run, with the installed ``barewire`` on the path; what they start in the background is stopped
-when the document ends. ``toml`` blocks are checked as configurations. ``text`` is output or a picture. A block that
-cannot run here says why, in a comment on the line before it: ``<!-- not run: reason -->``.
+when the document ends. ``toml`` blocks are checked as configurations, ``c`` blocks compiled. ``text`` is output or a
+picture. A block that cannot run here says why, in a comment on the line before it: ``<!-- not run: reason -->``.
 """
 
 from __future__ import annotations
@@ -67,8 +67,13 @@ def test_blocks_run(document: Path, tmp_path: Path) -> None:
                     command = [sys.executable, "-c", block.code]
                 case "toml":
                     command = [sys.executable, "-c", f"import barewire; barewire.Feed.from_config({block.code!r})"]
+                case "c":
+                    source = tmp_path / f"block-{block.line}.c"
+                    source.write_text(block.code)
+                    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{REPOSITORY / 'include'}"]
+                    command = ["cc", *flags, str(source), "-o", str(source.with_suffix(""))]
                 case other:
-                    pytest.fail(f"{where}: a block of {other or 'no language'}: say bash, python, toml or text")
+                    pytest.fail(f"{where}: a block of {other or 'no language'}: say bash, python, toml, c or text")
             output = tmp_path / f"output-{block.line}"
             with output.open("w") as file:
                 process = subprocess.Popen(
