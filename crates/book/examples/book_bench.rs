@@ -359,14 +359,13 @@ fn run<P: Prefetch>(
     slices: &mut Vec<f64>,
 ) -> (u64, usize) {
     let capacity =
-        Capacity { instruments: args.instruments, orders: args.live as u32, levels: (args.live / 2).max(1000) as u32 };
+        Capacity { instruments: args.instruments, orders: (args.live + args.live / 64) as u32, levels: (args.live / 2).max(1000) as u32 };
     let mut books = Books::new(capacity, prefetch);
     if huge {
         books.regions().for_each(advise_huge);
     }
-    let before = resident();
     replay(&mut books, rise, 0..rise.len(), ahead);
-    let bytes = resident().saturating_sub(before);
+    let bytes = books.regions().map(resident).sum();
     let mut sum = 0u64;
     for from in (0..ops.len()).step_by(SLICE) {
         let to = (from + SLICE).min(ops.len());
@@ -397,10 +396,17 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Resident bytes of this process.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+/// How much of a region is in memory, in bytes.
+fn resident(region: &[u8]) -> usize {
+    const PAGE: usize = 4096;
+    let from = region.as_ptr() as usize & !(PAGE - 1);
+    let len = region.as_ptr() as usize + region.len() - from;
+    let mut pages = vec![0u8; len.div_ceil(PAGE)];
+    // SAFETY: the range lies inside a live allocation but for the ends of its first and last page, which are mapped
+    // with it, and there is a byte for each page.
+    let failed = unsafe { libc::mincore(from as *mut libc::c_void, len, pages.as_mut_ptr()) };
+    assert_eq!(failed, 0, "mincore");
+    pages.iter().filter(|&&page| page & 1 != 0).count() * PAGE
 }
 
 fn main() {

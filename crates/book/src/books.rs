@@ -3,7 +3,7 @@
 use crate::error::{BookError, Counters};
 use crate::levels::{LevelKey, LevelLine, Sum};
 use crate::lines::Lines;
-use crate::orders::{OrderLine, OrderRecord};
+use crate::orders::{OrderRecord, Orders};
 use crate::room::Room;
 use crate::sides::{Refused, SideRef, Sides};
 use crate::table::{Place, Sought, Table, parts};
@@ -81,7 +81,7 @@ struct Live {
 /// The order-by-order books of a venue. See the [crate's documentation](crate).
 pub struct Books<P: Prefetch = NoPrefetch> {
     pub(crate) heads: Lines<u64>,
-    pub(crate) orders: Table<OrderLine>,
+    pub(crate) orders: Orders,
     pub(crate) levels: Table<LevelLine>,
     pub(crate) sides: Sides,
     pub(crate) counters: Counters,
@@ -214,7 +214,7 @@ impl<P: Prefetch> Books<P> {
     /// Stage 1 of looking ahead: asks for the line on which the order with this id is, or would be put.
     #[inline(always)]
     pub fn prefetch_order(&self, id: u64) {
-        if let Some(line) = self.orders.line(self.orders.home(id)) {
+        if let Some(line) = self.orders.table.line(self.orders.table.home(id)) {
             self.prefetch.prefetch(line);
         }
     }
@@ -257,12 +257,11 @@ impl<P: Prefetch> Books<P> {
     /// message, of whatever kind.
     #[inline(always)]
     pub fn prefetch_levels_of(&self, id: u64) {
-        let home = self.orders.home(id);
-        if let Some(line) = self.orders.bucket(home) {
-            let (handle, found) = line.level_of(id);
-            if let (Some(level), Some(order)) = (self.levels.line(parts(handle).0), self.orders.line(home)) {
-                self.prefetch.prefetch(select_unpredictable(found, level, order));
-            }
+        if let Some((handle, found)) = self.orders.level_at_home(id)
+            && let Some(level) = self.levels.line(parts(handle).0)
+            && let Some(order) = self.orders.table.line(self.orders.table.home(id))
+        {
+            self.prefetch.prefetch(select_unpredictable(found, level, order));
         }
     }
 
@@ -274,7 +273,7 @@ impl<P: Prefetch> Books<P> {
 
     /// Live orders of all books.
     pub fn len(&self) -> usize {
-        self.orders.len() - self.swept
+        self.orders.table.len() - self.swept
     }
 
     /// Whether no order is live.
@@ -290,8 +289,7 @@ impl<P: Prefetch> Books<P> {
     /// The live order with this id. One whose book was cleared is not live, though it may still be in the table.
     #[inline(always)]
     fn find(&self, id: u64) -> Option<Live> {
-        let place = self.orders.find(id)?;
-        let order = self.orders.order(place)?;
+        let (place, order) = self.orders.find(id)?;
         let level = self.levels.level(order.level)?;
         Some(Live { place, order, level })
     }
@@ -311,7 +309,7 @@ impl<P: Prefetch> Books<P> {
         if !price.is_defined() {
             return Err(self.counters.refuse(BookError::UndefinedPrice));
         }
-        let place = match self.orders.seek(id) {
+        let place = match self.orders.table.seek(id) {
             // The last arrival is nobody's, so that there always is a next one.
             Sought::Vacant(place) if self.arrival != u32::MAX => place,
             Sought::Found(place) => self.evict(place, id)?,
@@ -344,7 +342,7 @@ impl<P: Prefetch> Books<P> {
         let top = &mut head.tops[bit];
         let top_changed = level.key >= top.key;
         *top = if top_changed { Best { key: level.key, sum } } else { *top };
-        self.orders.put(place, OrderRecord { id, size, level: at.handle(), arrival: self.arrival });
+        self.orders.put(place, OrderRecord { id, size, level: at.handle() }, self.arrival);
         self.arrival += 1;
         Ok(top_changed)
     }
@@ -403,7 +401,7 @@ impl<P: Prefetch> Books<P> {
         }
         self.orders.set_size(place, 0);
         self.swept -= 1;
-        match self.orders.seek(id) {
+        match self.orders.table.seek(id) {
             Sought::Vacant(place) => Ok(place),
             Sought::Found(_) | Sought::Full => Err(self.counters.refuse(BookError::OutOfCapacity)),
         }

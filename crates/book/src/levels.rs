@@ -1,6 +1,6 @@
 //! The price levels, three to a cache line, found by book, side and price.
 
-use crate::table::{BUCKET_RECORDS, Bucket, Place, Table, first, fold, parts, which};
+use crate::table::{Bucket, Place, Table, fold, parts};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
 /// Bits of a sum that count orders; the others sum sizes.
@@ -66,15 +66,16 @@ pub(crate) struct LevelKey {
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct LevelLine {
-    keys: [u64; BUCKET_RECORDS],
-    sums: [Sum; BUCKET_RECORDS],
+    keys: [u64; 3],
+    sums: [Sum; 3],
     /// 0 in an empty slot.
-    owners: [u32; BUCKET_RECORDS],
+    owners: [u32; 3],
     passed: u32,
 }
 
 impl Bucket for LevelLine {
     type Key = LevelKey;
+    const RECORDS: usize = 3;
 
     #[inline(always)]
     fn of(line: &[u64; 8]) -> &LevelLine {
@@ -101,7 +102,7 @@ impl Bucket for LevelLine {
     fn find(&self, LevelKey { key, owner }: LevelKey) -> (usize, bool) {
         // Three flags joined and branched on would become three branches that cannot be foreseen; looking again does not.
         let here = |slot: usize| (self.keys[slot] == key) & (self.owners[slot] == owner);
-        let slot = which([here(0), here(1), here(2)]).min(2);
+        let slot = (usize::from(here(1)) + 2 * usize::from(here(2))).min(2);
         (slot, here(slot))
     }
 
@@ -118,7 +119,8 @@ impl Bucket for LevelLine {
 
     #[inline(always)]
     fn vacancy(&self) -> (usize, bool) {
-        let slot = first(self.owners.map(|owner| owner == 0));
+        let [first, second, _] = self.owners.map(|owner| owner != 0);
+        let slot = usize::from(first) + usize::from(first & second);
         (slot, self.owners[slot.min(2)] == 0)
     }
 
@@ -128,8 +130,12 @@ impl Bucket for LevelLine {
     }
 
     #[inline(always)]
-    fn passed_mut(&mut self) -> &mut u32 {
-        &mut self.passed
+    fn unpassed(&self) -> bool {
+        self.passed == 0
+    }
+
+    fn set_passed(&mut self, passed: u32) {
+        self.passed = passed;
     }
 }
 

@@ -1,21 +1,23 @@
-//! The live orders, three to a cache line, found by id.
+//! The live orders, four to a cache line, found by id.
 
-use crate::table::{BUCKET_RECORDS, Bucket, Place, Table, first, fold, which};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
+use crate::table::{Bucket, Place, Sought, Table, fold};
+use alloc::vec::Vec;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
-/// One cache line of orders: 20 bytes each, and the line's count.
+/// In a level's handle: not the handle's, see [`OrderLine::levels`].
+const PASSED: u32 = 3 << 30;
+
+/// One cache line of orders, 16 bytes each.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct OrderLine {
     /// The venue's numbers of the orders; 0 in an empty slot, though an order may have that number too.
-    ids: [u64; BUCKET_RECORDS],
+    ids: [u64; 4],
     /// What is left of each; 0 in an empty slot.
-    sizes: [u32; BUCKET_RECORDS],
-    /// The handle of the level that each is in, which knows instrument, side and price.
-    levels: [u32; BUCKET_RECORDS],
-    /// When each came among all orders, for time priority.
-    arrivals: [u32; BUCKET_RECORDS],
-    passed: u32,
+    sizes: [u32; 4],
+    /// The handle of the level that each is in, which knows instrument, side and price. The upper two bits of each are,
+    /// together, how many orders passed the line on their way from home; they live on in empty slots.
+    levels: [u32; 4],
 }
 
 /// One order.
@@ -23,12 +25,13 @@ pub(crate) struct OrderLine {
 pub(crate) struct OrderRecord {
     pub(crate) id: u64,
     pub(crate) size: u32,
+    /// The handle of its level.
     pub(crate) level: u32,
-    pub(crate) arrival: u32,
 }
 
 impl Bucket for OrderLine {
     type Key = u64;
+    const RECORDS: usize = 4;
 
     #[inline(always)]
     fn of(line: &[u64; 8]) -> &OrderLine {
@@ -52,16 +55,16 @@ impl Bucket for OrderLine {
 
     #[inline(always)]
     fn find(&self, id: u64) -> (usize, bool) {
-        // Three flags joined and branched on would become three branches that cannot be foreseen; looking again does not.
-        let slot = which(self.ids.map(|other| other == id));
-        (slot, self.ids[slot.min(2)] == id)
+        // Four flags joined and branched on would become branches that cannot be foreseen; looking again does not.
+        let [_, second, third, fourth] = self.ids.map(|other| usize::from(other == id));
+        let slot = second | third << 1 | (fourth << 1 | fourth);
+        (slot, self.ids[slot & 3] == id)
     }
 
     #[inline(always)]
     fn find_any(&self, id: u64) -> (usize, bool) {
-        let here = |slot: usize| (self.ids[slot] == id) & (self.sizes[slot] != 0);
-        let here = [here(0), here(1), here(2)];
-        (which(here), here.contains(&true))
+        let slot = (0..4).find(|&slot| self.ids[slot] == id && self.sizes[slot] != 0);
+        (slot.unwrap_or_default(), slot.is_some())
     }
 
     #[inline(always)]
@@ -72,88 +75,133 @@ impl Bucket for OrderLine {
 
     #[inline(always)]
     fn vacancy(&self) -> (usize, bool) {
-        let slot = first(self.sizes.map(|size| size == 0));
-        (slot, self.sizes[slot.min(2)] == 0)
+        let [first, second, third, _] = self.sizes.map(|size| usize::from(size != 0));
+        let slot = first + (first & second) + (first & second & third);
+        (slot, self.sizes[slot & 3] == 0)
     }
 
     #[inline(always)]
     fn passed(&self) -> u32 {
-        self.passed
+        self.levels.iter().rev().fold(0, |passed, level| passed << 2 | level >> 30)
     }
 
     #[inline(always)]
-    fn passed_mut(&mut self) -> &mut u32 {
-        &mut self.passed
+    fn unpassed(&self) -> bool {
+        (self.levels[0] | self.levels[1] | self.levels[2] | self.levels[3]) & PASSED == 0
+    }
+
+    fn set_passed(&mut self, passed: u32) {
+        for (slot, level) in self.levels.iter_mut().enumerate() {
+            *level = *level & !PASSED | (passed >> (2 * slot)) << 30;
+        }
     }
 }
 
-impl OrderLine {
-    /// The level's handle of the order with this id, and whether it is here.
+pub(crate) struct Orders {
+    pub(crate) table: Table<OrderLine>,
+    /// By handle: when each order came among all, for time priority. Apart, as it is only looked at when asked for.
+    arrivals: Vec<u32>,
+}
+
+impl Orders {
+    /// A table with so many slots, full when `limit` of them are occupied; `None` where there is no memory for it.
+    pub(crate) fn new(slots: usize, limit: usize, seed: u64) -> Option<Orders> {
+        let table = Table::new(slots, limit, seed)?;
+        let arrivals = u32::new_vec_zeroed(table.handles()).ok()?;
+        Some(Orders { table, arrivals })
+    }
+
+    pub(crate) fn bytes(&self) -> [&[u8]; 2] {
+        [self.table.bytes(), self.arrivals.as_bytes()]
+    }
+
+    /// Where the order with this id is, and the order.
     #[inline(always)]
-    pub(crate) fn level_of(&self, id: u64) -> (u32, bool) {
-        let (slot, found) = self.find(id);
-        (self.levels[slot.min(2)], found)
+    pub(crate) fn find(&self, id: u64) -> Option<(Place, OrderRecord)> {
+        let place = self.table.find(id)?;
+        Some((place, self.order(place)?))
     }
-}
 
-impl Table<OrderLine> {
     /// The order at an occupied place.
     #[inline(always)]
     pub(crate) fn order(&self, place: Place) -> Option<OrderRecord> {
-        let line = self.bucket(place.bucket)?;
-        let slot = place.slot;
-        Some(OrderRecord {
-            id: *line.ids.get(slot)?,
-            size: line.sizes[slot],
-            level: line.levels[slot],
-            arrival: line.arrivals[slot],
-        })
+        let line = self.table.bucket(place.bucket)?;
+        let slot = place.slot & 3;
+        Some(OrderRecord { id: line.ids[slot], size: line.sizes[slot], level: line.levels[slot] & !PASSED })
+    }
+
+    /// The level's handle of the order with this id, and whether the order is at home, where nearly all are. Looks at
+    /// one line.
+    #[inline(always)]
+    pub(crate) fn level_at_home(&self, id: u64) -> Option<(u32, bool)> {
+        let line = self.table.bucket(self.table.home(id))?;
+        let (slot, found) = line.find(id);
+        Some((line.levels[slot & 3] & !PASSED, found))
     }
 
     /// Puts an order at a vacant place.
     #[inline(always)]
-    pub(crate) fn put(&mut self, place: Place, order: OrderRecord) {
-        if let Some(line) = self.bucket_mut(place.bucket)
-            && let Some(id) = line.ids.get_mut(place.slot)
-        {
-            *id = order.id;
-            line.sizes[place.slot] = order.size;
-            line.levels[place.slot] = order.level;
-            line.arrivals[place.slot] = order.arrival;
-            self.claim(place);
+    pub(crate) fn put(&mut self, place: Place, order: OrderRecord, arrival: u32) {
+        if let Some(line) = self.table.bucket_mut(place.bucket) {
+            let slot = place.slot & 3;
+            line.ids[slot] = order.id;
+            line.sizes[slot] = order.size;
+            line.levels[slot] = line.levels[slot] & PASSED | order.level;
+            self.table.claim(place);
         }
+        self.set_arrival(place, arrival);
     }
 
     /// Sets what is left of an order: 0 takes it out.
     #[inline(always)]
     pub(crate) fn set_size(&mut self, place: Place, size: u32) {
-        if let Some(line) = self.bucket_mut(place.bucket)
-            && let Some(left) = line.sizes.get_mut(place.slot)
-        {
-            *left = size;
+        if let Some(line) = self.table.bucket_mut(place.bucket) {
+            let slot = place.slot & 3;
+            line.sizes[slot] = size;
             if size == 0 {
-                line.ids[place.slot] = 0;
-                self.release(place);
+                line.ids[slot] = 0;
+                self.table.release(place);
             }
         }
     }
 
     /// Gives the order at an occupied place another level's handle.
-    pub(crate) fn set_level(&mut self, place: Place, level: u32) {
-        if let Some(of) = self.bucket_mut(place.bucket).and_then(|line| line.levels.get_mut(place.slot)) {
-            *of = level;
+    pub(crate) fn set_level(&mut self, place: Place, handle: u32) {
+        if let Some(line) = self.table.bucket_mut(place.bucket) {
+            let level = &mut line.levels[place.slot & 3];
+            *level = *level & PASSED | handle;
         }
     }
 
-    /// Gives the order at an occupied place another arrival.
+    /// When the order at an occupied place came.
+    pub(crate) fn arrival(&self, place: Place) -> u32 {
+        self.arrivals.get(place.handle() as usize).copied().unwrap_or_default()
+    }
+
+    /// Sets when the order at an occupied place came.
+    #[inline(always)]
     pub(crate) fn set_arrival(&mut self, place: Place, arrival: u32) {
-        if let Some(of) = self.bucket_mut(place.bucket).and_then(|line| line.arrivals.get_mut(place.slot)) {
+        if let Some(of) = self.arrivals.get_mut(place.handle() as usize) {
             *of = arrival;
         }
     }
 
-    /// Every order, in no particular order.
-    pub(crate) fn orders(&self) -> impl Iterator<Item = OrderRecord> {
-        self.places().filter_map(|place| self.order(place))
+    /// Every order with its place, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, OrderRecord)> {
+        self.table.places().filter_map(|place| Some((place, self.order(place)?)))
+    }
+
+    /// Puts all orders of another table into this one; `None` where there is no room.
+    pub(crate) fn take_over(&mut self, other: &Orders) -> Option<()> {
+        for (from, order) in other.iter() {
+            let Sought::Vacant(place) = self.table.seek(order.id) else { return None };
+            self.put(place, order, other.arrival(from));
+        }
+        Some(())
+    }
+
+    /// Takes every order out.
+    pub(crate) fn clear(&mut self) {
+        self.table.clear();
     }
 }

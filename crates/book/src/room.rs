@@ -4,9 +4,9 @@ use crate::books::Books;
 use crate::error::Counters;
 use crate::levels::LevelLine;
 use crate::lines::Lines;
-use crate::orders::{OrderLine, OrderRecord};
+use crate::orders::Orders;
 use crate::sides::Sides;
-use crate::table::{Bucket, Sought, Table};
+use crate::table::{Sought, Table};
 use alloc::vec::Vec;
 use barewire_types::Prefetch;
 use core::fmt;
@@ -55,8 +55,10 @@ pub(crate) struct Room {
 
 /// The seed of [`Books::new`]: the first digits of pi.
 const SEED: u64 = 0x243F_6A88_85A3_08D3;
-/// Slots for each record that fits before growth, in percent.
-const SLOTS_PERCENT: usize = 170;
+/// Slots for each order that fits before growth, in percent: 20 bytes a slot, its arrival included.
+const ORDER_SLOTS_PERCENT: usize = 200;
+/// Slots for each level that fits before growth, in percent: 21 bytes a slot.
+const LEVEL_SLOTS_PERCENT: usize = 160;
 /// The share of slots at which a table is full, in percent: what is between is for what comes in mid-packet.
 const FULL_PERCENT: usize = 85;
 /// The least that a table is made for.
@@ -73,10 +75,22 @@ const SWEEP_SHARE: usize = 8;
 /// Arrivals that may come between two calls of `maintain`.
 const ARRIVAL_RESERVE: u32 = 1 << 24;
 
-/// A table that makes room for more above so many records.
-fn table<B: Bucket>(records: usize, seed: u64) -> Option<Table<B>> {
-    let slots = records.checked_mul(SLOTS_PERCENT)? / 100;
-    Table::new(slots, slots.checked_mul(FULL_PERCENT)? / 100, seed)
+/// How many slots a table has that makes room for more above so many records, and at how many it is full.
+fn slots(records: usize, percent: usize) -> Option<(usize, usize)> {
+    let slots = records.checked_mul(percent)? / 100;
+    Some((slots, slots.checked_mul(FULL_PERCENT)? / 100))
+}
+
+/// A table for so many orders.
+fn orders_for(records: usize, seed: u64) -> Option<Orders> {
+    let (slots, limit) = slots(records, ORDER_SLOTS_PERCENT)?;
+    Orders::new(slots, limit, seed)
+}
+
+/// A table for so many levels.
+fn levels_for(records: usize, seed: u64) -> Option<Table<LevelLine>> {
+    let (slots, limit) = slots(records, LEVEL_SLOTS_PERCENT)?;
+    Table::new(slots, limit, seed)
 }
 
 impl<P: Prefetch> Books<P> {
@@ -106,8 +120,8 @@ impl<P: Prefetch> Books<P> {
         let side_lines = keys.div_ceil(Lines::<u64>::PER_LINE).saturating_add(3 * instruments as usize);
         Ok(Books {
             heads: Lines::zeroed(instruments as usize).ok_or(OutOfMemory)?,
-            orders: table(orders, seed).ok_or(OutOfMemory)?,
-            levels: table(levels, seed).ok_or(OutOfMemory)?,
+            orders: orders_for(orders, seed).ok_or(OutOfMemory)?,
+            levels: levels_for(levels, seed).ok_or(OutOfMemory)?,
             sides: Sides::new(side_lines).ok_or(OutOfMemory)?,
             counters: Counters::default(),
             arrival: 0,
@@ -127,7 +141,8 @@ impl<P: Prefetch> Books<P> {
 
     /// The big tables, for an owner that wants huge pages: before the first change nothing has touched them.
     pub fn regions(&self) -> impl Iterator<Item = &[u8]> {
-        [self.orders.bytes(), self.levels.bytes(), self.sides.bytes(), self.heads.bytes()].into_iter()
+        let [orders, arrivals] = self.orders.bytes();
+        [orders, arrivals, self.levels.bytes(), self.sides.bytes(), self.heads.bytes()].into_iter()
     }
 
     /// Makes room where it runs short, and gives back what [`Books::clear`] left behind; says whether it did anything.
@@ -145,7 +160,7 @@ impl<P: Prefetch> Books<P> {
     #[inline]
     pub fn maintain_with(&mut self, untouched: impl FnMut(&[u8])) -> bool {
         let room = &self.room;
-        let orders = self.orders.len() > room.orders || room.orders_refused;
+        let orders = self.orders.table.len() > room.orders || room.orders_refused;
         let levels = self.levels.len() > room.levels || room.levels_refused;
         let sides = self.sides.fresh() < self.sides.count() / FRESH_SHARE || room.sides_refused;
         let sweep = self.swept > room.orders / SWEEP_SHARE;
@@ -168,7 +183,7 @@ impl<P: Prefetch> Books<P> {
             done = true;
         }
         let refused = core::mem::take(&mut self.room.orders_refused);
-        if let Some(records) = more(self.room.orders, self.orders.len(), self.room.max[0], refused) {
+        if let Some(records) = more(self.room.orders, self.orders.table.len(), self.room.max[0], refused) {
             let moved = self.moved_orders(records, &mut untouched);
             if let Some(moved) = self.counted(moved) {
                 self.orders = moved;
@@ -209,20 +224,17 @@ impl<P: Prefetch> Books<P> {
     }
 
     /// All orders in a table for so many; with another seed, in case the old one was guessed.
-    fn moved_orders(&self, records: usize, untouched: &mut impl FnMut(&[u8])) -> Option<Table<OrderLine>> {
-        let mut moved: Table<OrderLine> = table(records, next_seed(self.orders.seed()))?;
-        untouched(moved.bytes());
-        for order in self.orders.orders() {
-            let Sought::Vacant(place) = moved.seek(order.id) else { return None };
-            moved.put(place, order);
-        }
+    fn moved_orders(&self, records: usize, untouched: &mut impl FnMut(&[u8])) -> Option<Orders> {
+        let mut moved = orders_for(records, next_seed(self.orders.table.seed()))?;
+        moved.bytes().into_iter().for_each(untouched);
+        moved.take_over(&self.orders)?;
         Some(moved)
     }
 
     /// All levels in a table for so many, with the orders' handles to them; nothing is changed where that fails. Levels
     /// of cleared books must have been swept away.
     fn moved_levels(&mut self, records: usize, untouched: &mut impl FnMut(&[u8])) -> Option<Table<LevelLine>> {
-        let mut moved: Table<LevelLine> = table(records, next_seed(self.levels.seed()))?;
+        let mut moved = levels_for(records, next_seed(self.levels.seed()))?;
         untouched(moved.bytes());
         let mut handles = u32::new_vec_zeroed(self.levels.handles()).ok()?;
         for (old, level, sum) in self.levels.levels() {
@@ -230,7 +242,7 @@ impl<P: Prefetch> Books<P> {
             moved.put(place, level, sum);
             *handles.get_mut(old.handle() as usize)? = place.handle();
         }
-        let places: Vec<_> = self.orders.places().collect();
+        let places: Vec<_> = self.orders.table.places().collect();
         for place in places {
             let handle = self.orders.order(place).and_then(|order| handles.get(order.level as usize));
             if let Some(&handle) = handle {
@@ -242,13 +254,10 @@ impl<P: Prefetch> Books<P> {
 
     /// Takes the orders of cleared books out of the table.
     fn sweep(&mut self) {
-        let stale = |order: &OrderRecord| self.levels.level(order.level).is_none();
-        let stale: Vec<_> = self.orders.orders().filter(stale).collect();
-        for order in stale {
-            if let Some(place) = self.orders.find(order.id) {
-                self.orders.set_size(place, 0);
-                self.levels.let_go(order.level);
-            }
+        let stale: Vec<_> = self.orders.iter().filter(|(_, order)| self.levels.level(order.level).is_none()).collect();
+        for (place, order) in stale {
+            self.orders.set_size(place, 0);
+            self.levels.let_go(order.level);
         }
         self.swept = 0;
     }
@@ -256,7 +265,7 @@ impl<P: Prefetch> Books<P> {
     /// Numbers the arrivals of all orders from 0 on.
     fn count_arrivals_anew(&mut self) {
         let mut places: Vec<_> =
-            self.orders.places().filter_map(|place| Some((self.orders.order(place)?.arrival, place))).collect();
+            self.orders.table.places().map(|place| (self.orders.arrival(place), place)).collect();
         places.sort_unstable_by_key(|&(arrival, _)| arrival);
         self.arrival = 0;
         for (_, place) in places {

@@ -1,4 +1,4 @@
-//! A hash table whose buckets are cache lines of three records each.
+//! A hash table whose buckets are cache lines of three or four records each.
 //!
 //! A record lives in its *home* bucket, or, where that is full, in the first bucket behind it that has room. Every
 //! bucket counts the records that passed it on their way from home, so a search ends at the first bucket that nobody
@@ -13,13 +13,15 @@ use core::marker::PhantomData;
 /// With honest keys and a table that is 85% full, ways are shorter than this by a wide margin.
 const MAX_PROBES: usize = 64;
 
-/// Records in a bucket.
-pub(crate) const BUCKET_RECORDS: usize = 3;
+/// The most buckets in a table: 17 GB of them. Leaves a handle's two upper bits free.
+const MAX_BUCKETS: usize = 1 << 28;
 
 /// One cache line of records.
 pub(crate) trait Bucket {
     /// What a record is found by.
     type Key: Copy;
+    /// Records in a bucket: at most four, as a [handle](Place::handle) has two bits for the slot.
+    const RECORDS: usize;
     /// A cache line, read as a bucket.
     fn of(line: &[u64; 8]) -> &Self;
     /// A cache line, read as a bucket.
@@ -38,8 +40,10 @@ pub(crate) trait Bucket {
     fn vacancy(&self) -> (usize, bool);
     /// How many records passed this bucket on their way from home.
     fn passed(&self) -> u32;
-    /// How many records passed this bucket on their way from home.
-    fn passed_mut(&mut self) -> &mut u32;
+    /// Whether none did.
+    fn unpassed(&self) -> bool;
+    /// Sets how many records passed this bucket on their way from home: less than [`MAX_PROBES`] buckets hold.
+    fn set_passed(&mut self, passed: u32);
 }
 
 /// Where a record is, or could be put. Good until the table is made anew.
@@ -82,9 +86,8 @@ pub(crate) struct Table<B> {
 impl<B: Bucket> Table<B> {
     /// A table with so many slots, full when `limit` of them are occupied; `None` where there is no memory for it.
     pub(crate) fn new(slots: usize, limit: usize, seed: u64) -> Option<Table<B>> {
-        let buckets = slots.div_ceil(BUCKET_RECORDS).max(1);
-        // A handle has two bits for the slot.
-        if buckets > (u32::MAX >> 2) as usize {
+        let buckets = slots.div_ceil(B::RECORDS).max(1);
+        if buckets > MAX_BUCKETS {
             return None;
         }
         Some(Table { lines: Lines::zeroed(buckets)?, seed, len: 0, limit, bucket: PhantomData })
@@ -144,7 +147,7 @@ impl<B: Bucket> Table<B> {
         if found & B::distinct(key) {
             return Some(Place { bucket: home, slot, home });
         }
-        if (bucket.passed() == 0) & B::distinct(key) {
+        if bucket.unpassed() & B::distinct(key) {
             return None;
         }
         self.find_away(home, key)
@@ -159,7 +162,7 @@ impl<B: Bucket> Table<B> {
             if found {
                 return Some(Place { bucket: at, slot, home });
             }
-            if bucket.passed() == 0 {
+            if bucket.unpassed() {
                 return None;
             }
             at = self.after(at);
@@ -177,7 +180,7 @@ impl<B: Bucket> Table<B> {
             return Sought::Found(Place { bucket: home, slot, home });
         }
         let (slot, vacant) = bucket.vacancy();
-        if vacant & (bucket.passed() == 0) & (self.len < self.limit) & B::distinct(key) {
+        if vacant & bucket.unpassed() & (self.len < self.limit) & B::distinct(key) {
             return Sought::Vacant(Place { bucket: home, slot, home });
         }
         self.seek_away(home, key)
@@ -197,7 +200,7 @@ impl<B: Bucket> Table<B> {
             if vacant && vacancy.is_none() {
                 vacancy = Some(Place { bucket: at, slot, home });
             }
-            if bucket.passed() == 0 && vacancy.is_some() {
+            if bucket.unpassed() && vacancy.is_some() {
                 break;
             }
             at = self.after(at);
@@ -234,7 +237,7 @@ impl<B: Bucket> Table<B> {
         while at != place.bucket {
             let next = self.after(at);
             let Some(bucket) = self.bucket_mut(at) else { return };
-            *bucket.passed_mut() = bucket.passed().wrapping_add(count);
+            bucket.set_passed(bucket.passed().wrapping_add(count));
             at = next;
         }
     }
@@ -248,7 +251,7 @@ impl<B: Bucket> Table<B> {
 
     /// The places of all records, in no particular order.
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
-        let slots = (0..self.lines.count()).flat_map(|bucket| (0..BUCKET_RECORDS).map(move |slot| (bucket, slot)));
+        let slots = (0..self.lines.count()).flat_map(|bucket| (0..B::RECORDS).map(move |slot| (bucket, slot)));
         slots
             .filter_map(|(bucket, slot)| Some(Place { bucket, slot, home: self.home(self.bucket(bucket)?.key(slot)?) }))
     }
@@ -271,16 +274,4 @@ pub(crate) fn parts(handle: u32) -> (usize, usize) {
 pub(crate) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64
-}
-
-/// Which of three flags is set, if not more than one is; 0 also if none. Computed, as it cannot be foreseen.
-#[inline(always)]
-pub(crate) fn which(flags: [bool; BUCKET_RECORDS]) -> usize {
-    usize::from(flags[1]) + 2 * usize::from(flags[2])
-}
-
-/// The first of three flags that is set; 2 also if none.
-#[inline(always)]
-pub(crate) fn first(flags: [bool; BUCKET_RECORDS]) -> usize {
-    usize::from(!flags[0]) + usize::from(!flags[0] & !flags[1])
 }

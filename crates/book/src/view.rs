@@ -118,7 +118,7 @@ impl<P: Prefetch> Books<P> {
 
     /// The live order with this id, and its instrument.
     pub fn order(&self, id: u64) -> Option<(u32, Order)> {
-        let order = self.orders.order(self.orders.find(id)?)?;
+        let (_, order) = self.orders.find(id)?;
         let (level, order) = self.with_level(order)?;
         Some((instrument_of(level.owner), order))
     }
@@ -179,10 +179,10 @@ impl<P: Prefetch> Books<P> {
 
     /// The live orders of some sides, sorted.
     fn ranked(&self, wanted: impl Fn(u32) -> bool) -> Vec<Ranked> {
-        let ranked = self.orders.orders().filter_map(|order| {
+        let ranked = self.orders.iter().filter_map(|(place, order)| {
             let (level, shown) = self.with_level(order)?;
             // A complement turns best-is-greatest into best-is-first.
-            wanted(level.owner).then_some((level.owner, !level.key, order.arrival, shown))
+            wanted(level.owner).then_some((level.owner, !level.key, self.orders.arrival(place), shown))
         });
         let mut ranked: Vec<Ranked> = ranked.collect();
         ranked.sort_unstable_by_key(|&(owner, key, arrival, _)| (owner, key, arrival));
