@@ -1,17 +1,19 @@
-"""One stream on two lines, cut into packets differently, packets lost: first copies, gaps and books as counted by hand.
+"""One stream on two lines, cut into packets differently, packets lost: what is delivered, in which order, and the gaps.
 
-The model of this test keeps one number, the next message wanted: what is below it was seen, what is above it shows a
-gap.
+What is missing is waited for, two milliseconds by default. Two models, each simple because the packets of a capture
+come either all within that time or each after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from barewire import _core
@@ -68,29 +70,68 @@ def arrivals(draw: st.DrawFn) -> tuple[int, list[Packet]]:
     return length, merged
 
 
+class Told(NamedTuple):
+    """What a feed tells: the numbers of the messages delivered, and (first, count) of each gap, both in order."""
+
+    delivered: list[int]
+    gaps: list[tuple[int, int]]
+
+
+def patient(packets: list[Packet]) -> Told:
+    """Everything comes in time: what any packet brought is delivered in the order of its numbers.
+
+    Numbers below those of the very first packet are before the feed joined, and lost to it even if they come.
+    """
+    joined = packets[0].first
+    end = max(packet.first + packet.size for packet in packets)
+    came = {packet.first + index for packet in packets for index in range(packet.size)}
+    gaps = [(1, joined - 1)] if joined > 1 else []
+    number = joined
+    while number < end:
+        after = next((n for n in range(number, end) if n in came), end)
+        if after > number:
+            gaps.append((number, after - number))
+        number = after + 1
+    return Told(sorted(n for n in came if n >= joined), gaps)
+
+
+def impatient(packets: list[Packet]) -> Told:
+    """Every packet comes after the wait for what it could have brought: one number says what is wanted next.
+
+    What is below it was seen or given up, what is above it shows a gap.
+    """
+    wanted, told = 1, Told([], [])
+    for packet in packets:
+        if packet.first > wanted:
+            told.gaps.append((wanted, packet.first - wanted))
+            wanted = packet.first
+        told.delivered.extend(range(wanted, packet.first + packet.size))
+        wanted = max(wanted, packet.first + packet.size)
+    return told
+
+
+@pytest.mark.parametrize(("model", "apart_ns"), [(patient, 1), (impatient, 3_000_000)], ids=["patient", "impatient"])
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(arrived=arrivals(), different_lines=st.booleans())
-def test_first_copies_and_gaps(arrived: tuple[int, list[Packet]], different_lines: bool, tmp_path: Path) -> None:
+@given(arrived=arrivals(), different_groups=st.booleans())
+def test_what_is_delivered(
+    arrived: tuple[int, list[Packet]],
+    different_groups: bool,
+    model: Callable[[list[Packet]], Told],
+    apart_ns: int,
+    tmp_path: Path,
+) -> None:
     length, packets = arrived
+    assume(packets)
     messages = stream(length)
     frames = []
     for index, packet in enumerate(packets):
         content = messages[packet.first - 1 : packet.first - 1 + packet.size]
-        group = GROUPS[packet.line if different_lines else 0]
+        group = GROUPS[packet.line if different_groups else 0]
         payload = mold_packet(b"LINES00001", packet.first, content)
-        frames.append((MIDNIGHT + 34_200_000_000_000 + index, frame(payload, group=group)))
+        frames.append((MIDNIGHT + 34_200_000_000_000 + index * apart_ns, frame(payload, group=group)))
     path = tmp_path / "lines.pcap"
     path.write_bytes(write_pcap(frames))
-
-    wanted = 1
-    delivered: list[int] = []
-    gaps: list[tuple[int, int]] = []
-    for packet in packets:
-        if packet.first > wanted:
-            gaps.append((wanted, packet.first - wanted))
-            wanted = packet.first
-        delivered += range(wanted, packet.first + packet.size)
-        wanted = max(wanted, packet.first + packet.size)
+    told = model(packets)
 
     replay = _core.Replay(str(path), protocol="itch-5.0", midnight_ns=MIDNIGHT, records=["mbo"], book=BOOK)
     buffer, found = np.empty(4096 * 64, np.uint8), []
@@ -99,20 +140,22 @@ def test_first_copies_and_gaps(arrived: tuple[int, list[Packet]], different_line
     records = np.concatenate(found).view(HEAD) if found else np.empty(0, HEAD)
 
     adds = records[records["kind"] == 1]
-    assert adds["sequence"].tolist() == delivered == adds["order_id"].tolist()
+    assert adds["sequence"].tolist() == told.delivered == adds["order_id"].tolist()
     lost = records[records["kind"] == 3]
-    assert [
-        (row["sequence"], row["order_id"]) for row in lost
-    ] == gaps  # a gap's count stands where an order's number does
+    # A gap's count stands where an order's number does.
+    assert [(row["sequence"], row["order_id"]) for row in lost] == told.gaps
     stale = [bool(row["flags"] & 4) for row in adds]
-    assert stale == [any(first < row for first, _ in gaps) for row in adds["sequence"].tolist()]
+    assert stale == [any(first < number for first, _ in told.gaps) for number in told.delivered]
+    # Each gap is told before what comes behind it.
+    numbers = records["sequence"].tolist()
+    assert numbers == sorted(numbers)
 
     stats = dict(replay.stats())
     assert stats["packets"] == len(packets)
     assert stats["messages"] == sum(packet.size for packet in packets)
-    assert stats["messages_book"] == len(delivered)
-    assert stats["messages_duplicate"] == stats["messages"] - len(delivered)
-    assert (stats["gaps"], stats["messages_missing"]) == (len(gaps), sum(count for _, count in gaps))
+    assert stats["messages_book"] == len(told.delivered)
+    assert stats["messages_duplicate"] == stats["messages"] - len(told.delivered)
+    assert (stats["gaps"], stats["messages_missing"]) == (len(told.gaps), sum(count for _, count in told.gaps))
     assert stats["packets_heartbeat"] == sum(packet.size == 0 for packet in packets)
 
 
