@@ -8,20 +8,21 @@ import ipaddress
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Literal
 
 from . import _core, _time
 from ._batch import Batch
 from ._book import Book
 from ._defaults import DEFAULT_PROTOCOL, RECORD_KINDS
-from ._errors import ConfigError, ProtocolError
+from ._errors import ConfigError, FormatError, ProtocolError
 from ._records import protocols
 from ._ring import DEFAULT_BATCH_RECORDS, Scratch
 from ._stats import FeedStats, make_stats
 from ._strategy import Strategy, run_strategy
 from ._symbols import Symbols
 
-__all__ = ["Replay", "check_protocol", "open_source", "replay"]
+__all__ = ["Replay", "check_protocol", "naming", "open_source", "replay"]
 
 _FORMATS = ("pcap", "pcapng", "binaryfile")
 
@@ -71,24 +72,34 @@ def replay(
         expected = " or ".join(map(repr, RECORD_KINDS)) + ", or both"
         raise ConfigError(f"records {chosen!r}: expected {expected}", key="records", value=chosen, expected=expected)
     name, opened = open_source(source)
-    core = _core.Replay(
-        opened,
-        protocol=protocol,
-        format=format,
-        midnight_ns=None if date is None else _time.midnight_ns(_time.parse_date(date)),
-        records=chosen,
-        symbols=None if symbols is None else list(symbols),
-        pace=_pace(pace),
-        book=_capacity(name, opened),
-        group=group,
-        port=port,
-    )
+    with naming(name):
+        core = _core.Replay(
+            opened,
+            protocol=protocol,
+            format=format,
+            midnight_ns=None if date is None else _time.midnight_ns(_time.parse_date(date)),
+            records=chosen,
+            symbols=None if symbols is None else list(symbols),
+            pace=_pace(pace),
+            book=_capacity(name, opened),
+            group=group,
+            port=port,
+        )
     made = Replay(core, name, chosen, batch_records, progress)
     if date is None:
         made._find_date()
     else:
         made.date = _time.parse_date(date)
     return made
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Puts the file's name before what the core says of its contents."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{name}: {error}", offset=error.offset, expected=error.expected, found=error.found) from None
 
 
 def _check_capture_options(file_format: str | None, group: str | None) -> None:

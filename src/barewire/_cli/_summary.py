@@ -148,7 +148,7 @@ def books_text(rows: list[dict[str, Any]]) -> str:
 
 # Counters that are 0 when all is well, and what to say of them when they are not.
 _PROBLEMS = {
-    "messages_missing": "messages missing, in {gaps} gaps: never received",
+    "messages_missing": "messages missing: never received",
     "kernel_drops": "datagrams dropped by the kernel: raise receive.rcvbuf_bytes and net.core.rmem_max",
     "kernel_truncated": "datagrams longer than the receive buffer",
     "packets_malformed": "packets that are not the protocol's",
@@ -156,7 +156,7 @@ _PROBLEMS = {
     "packets_foreign_session": "packets of another session",
     "messages_unknown_type": "messages of an unknown type, skipped",
     "messages_bad_length": "messages whose length is not their type's, skipped",
-    "book_unknown_order": "messages about orders that are not in the book (did the file begin before the orders did?)",
+    "book_unknown_order": "messages about orders that are not in the book: they were added before it was watched",
     "book_duplicate_order": "orders added twice",
     "book_over_reduced": "orders that lost more than they had",
     "book_invalid": "orders without size, side or price",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .._records import KINDS
 from ._summary import BOOK_HEAD, Activity, Latency, book_cells, book_rows, problems, quote_text
 from ._terminal import count_text, print_json
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "json_lines", "live_view", "plain_lines"]
 
+_GAP_REASONS = {1: "never received", 2: "sent before the feed joined", 3: "the session ended before they came"}
+_LATE_JOIN = 2
 _SHOWN_BOOKS = 12
-_SHOWN_MESSAGES = 8
+_SHOWN_MESSAGES = 6
+_FRAME_LINES = 8  # of the live view: title, frame, head, status, and a line to spare
 
 
 class Watch:
@@ -30,6 +34,7 @@ class Watch:
     Attributes:
         said: what a strategy had to say, newest last.
         lost: records that this process read too late.
+        before_joining: messages that were sent before the feed was there.
     """
 
     def __init__(self, feed: Feed, report: Callable[[Watch], None], interval: float) -> None:
@@ -38,6 +43,7 @@ class Watch:
         self.latency = Latency()
         self.said: deque[str] = deque(maxlen=_SHOWN_MESSAGES)
         self.lost = 0
+        self.before_joining = 0
         self.begun = time.monotonic()
         self._report = report
         self._interval = interval
@@ -63,7 +69,17 @@ class Watch:
             self.latency.add(batch)
             self.activity.add(batch)
             self.lost += batch.lost
+            if (batch.records["kind"] == KINDS["gap"]).any():
+                self._note_gaps(batch)
             each(batch)
+
+    def _note_gaps(self, batch: Batch) -> None:
+        for sequence, count, reason in batch.gaps[["sequence", "count", "reason"]].tolist():
+            self.said.append(
+                f"gap: {count_text(count)} messages from {count_text(sequence)} on: {_GAP_REASONS[reason]}"
+            )
+            if reason == _LATE_JOIN:
+                self.before_joining += count
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -104,7 +120,7 @@ class Watch:
         now = self.snapshot(final=final)
         p50 = now["receive_to_python_p50_us"]
         late = "" if p50 is None else f"; packet to Python p50 {p50:.0f} us"
-        missing = f"{count_text(now['messages_missing'])} missing in {count_text(now['gaps'])} gaps"
+        missing = f"{count_text(now['messages_missing'] - self.before_joining)} missing"
         return (
             f"{count_text(now['messages'])} messages, {count_text(now['messages_per_s'])} a second; "
             f"{missing}; {count_text(now['lost'])} read too late{late}"
@@ -112,7 +128,12 @@ class Watch:
 
     def problems(self) -> list[str]:
         """What did not go well, one line each."""
-        found = problems(self.feed.stats.as_dict())
+        counters = self.feed.stats.as_dict()
+        counters["messages_missing"] -= self.before_joining
+        found = problems(counters)
+        if self.before_joining:
+            late = f"{count_text(self.before_joining)} messages were sent before the feed joined: books are not whole"
+            found.insert(0, late)
         if self.lost:
             found.append(
                 f"{count_text(self.lost)} records read too late: this process fell behind by more than the ring"
@@ -148,11 +169,12 @@ def live_view(title: str) -> Iterator[Callable[[Watch], None]]:
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(file=sys.stdout), auto_refresh=False, transient=False) as live:
-        yield lambda watch: live.update(_view(title, watch), refresh=True)
+    console = Console(file=sys.stdout)
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        yield lambda watch: live.update(_view(title, watch, console.height), refresh=True)
 
 
-def _view(title: str, watch: Watch) -> RenderableType:
+def _view(title: str, watch: Watch, height: int) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -161,7 +183,8 @@ def _view(title: str, watch: Watch) -> RenderableType:
     for number, head in enumerate(BOOK_HEAD):
         style = {"bid": "green", "ask": "red"}.get(head, "")
         table.add_column(head, justify="right" if number else "left", style=style, min_width=9)
-    rows = book_rows(watch.feed, watch.activity, _SHOWN_BOOKS)
+    fitting = max(1, min(_SHOWN_BOOKS, height - _FRAME_LINES - _SHOWN_MESSAGES))
+    rows = book_rows(watch.feed, watch.activity, fitting)
     for row in sorted(rows, key=lambda row: str(row["symbol"])):
         table.add_row(*map(Text, book_cells(row)))
     parts: list[RenderableType] = [table, Text(watch.status())]

@@ -8,6 +8,7 @@ have it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -96,7 +97,7 @@ def _explain(problem: Exception) -> int:
         error(_one_line(problem.format_message()).rstrip(".") + hint)
         return problem.exit_code
     if isinstance(problem, OSError):
-        what = problem.strerror or str(problem)
+        what = re.sub(r" \(os error \d+\)$", "", problem.strerror or str(problem))
         if problem.filename is not None:  # from Python itself: "No such file or directory"
             what = f"{problem.filename}: {what[:1].lower()}{what[1:]}"
         error(_one_line(what))

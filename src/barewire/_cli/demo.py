@@ -71,6 +71,7 @@ def demo(
         print(f"A feed builds the books, and a Python strategy watches two of them. {duration:g} seconds.", flush=True)
     view = json_lines() if as_json else live_view("Best bid and offer") if on_terminal else plain_lines(books=3)
     report: dict[str, Any] = {}
+    interrupted = False
     with ExitStack() as stack:
         watch = Watch(feed, stack.enter_context(view), 0.25 if on_terminal and not as_json else 1.0)
         strategy = PairSpread(watch.said.append, _PAIR)
@@ -78,13 +79,16 @@ def demo(
         stack.enter_context(feed)
         simulator.start()
         try:
-            strategy.on_start(feed)
             # The feed ends when the exchange ends the session; the limit is for an exchange that never does.
             watch.run(dispatch.batch, duration + 5)
+        except KeyboardInterrupt:
+            interrupted = True
         finally:
             report = simulator.stop()
             feed.stop()
     _conclude(feed, watch, strategy, report, as_json)
+    if interrupted:
+        raise typer.Exit(130)
 
 
 def _free_lines() -> list[dict[str, Any]]:

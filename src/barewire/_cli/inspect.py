@@ -29,12 +29,13 @@ def inspect(
     """
     refuse_terminal(file)
     from .. import _core
-    from .._replay import check_protocol, open_source
+    from .._replay import check_protocol, naming, open_source
 
     check_protocol(protocol)
-    _, source = open_source(file)
+    name, source = open_source(file)
     codes = types.replace(",", "") if types else None
-    lines = _core.Inspector(source, protocol=protocol, format=file_format, json=as_json, types=codes, limit=limit)
+    with naming(name):
+        lines = _core.Inspector(source, protocol=protocol, format=file_format, json=as_json, types=codes, limit=limit)
     write, flush = sys.stdout.write, sys.stdout.flush
     try:
         for chunk in lines:

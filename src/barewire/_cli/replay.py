@@ -113,9 +113,13 @@ def replay(
             activity.add(batch)
     else:
         with open_writer(output, records, output_format) as writer:
-            for batch in opened:
-                writer.write(batch)
-                activity.add(batch)
+            try:
+                for batch in opened:
+                    writer.write(batch)
+                    activity.add(batch)
+            except KeyboardInterrupt:
+                note(f"interrupted; the {count_text(writer.rows)} rows in {output} are whole")
+                raise
         rows = writer.rows
     seconds = time.perf_counter() - begun
     for line in opened.warnings[len(said) :]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .._defaults import DEFAULT_LINES
 from .._errors import ConfigError
 from ._options import DurationOption, JsonOption, number
-from ._terminal import count_text, print_json
+from ._terminal import count_text, note, print_json
+
+if TYPE_CHECKING:
+    from .._core import Simulator
 
 __all__ = ["sim", "simulator_config"]
 
@@ -26,7 +28,8 @@ def sim(
     ] = None,
     duration: DurationOption = None,
     messages: Annotated[
-        str | None, typer.Option("--messages", "-n", help="Stop after this many messages: 10M.")
+        str | None,
+        typer.Option("--messages", "-n", help="Close after this many messages: 10M; the closing ones come on top."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed, the same messages.")] = 1,
     instruments: Annotated[str, typer.Option(help="How many instruments.")] = "1000",
@@ -86,21 +89,38 @@ def sim(
         core=core,
     )
     simulator = _core.Simulator(config)
-    if sys.stderr.isatty() and not as_json:
-        where = ", ".join(
-            f"{entry['group']}:{entry['port']} on {entry['interface'] or 'the default interface'}"
-            for entry in config["lines"]
-        )
-        print(
-            f"barewire: sending to {where}; Ctrl-C ends the session" if where else "barewire: writing", file=sys.stderr
-        )
-    begun = time.monotonic()
-    report = simulator.run()
-    report.setdefault("seconds", time.monotonic() - begun)
+    where = " and ".join(f"{entry['group']}:{entry['port']}" for entry in config["lines"])
+    note(f"sending to {where}; Ctrl-C ends the session" if where else "writing")
+    report, interrupted = _run(simulator)
     if as_json:
         print_json(report)
     else:
         _print_report(report)
+    if interrupted:
+        raise typer.Exit(130)
+
+
+_LOOK_S = 0.05
+
+
+def _run(simulator: Simulator) -> tuple[dict[str, Any], bool]:
+    """Runs it to its end or to Ctrl-C, with a line a second on a terminal: the report, and whether it was Ctrl-C."""
+    interrupted = False
+    simulator.start()
+    try:
+        begun = told = time.monotonic()
+        before = 0
+        while simulator.running:
+            time.sleep(_LOOK_S)
+            now = time.monotonic()
+            if now - told >= 1:
+                messages = simulator.progress()["messages"]
+                rate = count_text((messages - before) / (now - told))
+                note(f"{now - begun:.0f} s: {count_text(messages)} messages, {rate} a second")
+                told, before = now, messages
+    except KeyboardInterrupt:
+        interrupted = True
+    return simulator.stop(), interrupted
 
 
 def simulator_config(**given: Any) -> dict[str, Any]:
@@ -152,9 +172,10 @@ def _line(text: str) -> dict[str, Any]:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    messages, seconds = report["messages"], report["seconds"]
-    rate = count_text(messages / seconds) if seconds else "0"
-    print(f"{count_text(messages)} messages in {seconds:.1f} s, {rate} a second")
-    for name, value in report.items():
-        if name not in ("messages", "seconds") and not isinstance(value, (dict, list)) and value is not None:
-            print(f"  {name}: {value}")
+    rate = count_text(report["messages_per_second"])
+    print(f"{count_text(report['messages'])} messages in {report['seconds']:.1f} s, {rate} a second")
+    if report["packets_a"]:
+        late = f"{count_text(report['late_packets'])} of them late, at most by {report['max_late_us']:.0f} us"
+        print(f"packets: {count_text(report['packets_a'])} on A, {count_text(report['packets_b'])} on B; {late}")
+    if report["send_errors"] or report["unsent"]:
+        print(f"not sent: {count_text(report['unsent'])} packets, {count_text(report['send_errors'])} errors")
