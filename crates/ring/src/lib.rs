@@ -49,7 +49,7 @@ pub use layout::{
 #[cfg(not(loom))]
 pub use name::{MAX_NAME_BYTES, ring_names};
 #[cfg(not(loom))]
-pub use producer::{Producer, RingConfig};
+pub use producer::{Producer, RingConfig, remove_dead_ring};
 pub use protocol::Read;
 #[cfg(not(loom))]
 pub use reader::{ProducerState, Reader, RingInfo};

@@ -306,9 +306,16 @@ fn open_aside(path: &std::path::Path) -> Result<File, RingError> {
 /// Makes sure that a ring of this name may be made: that there is none, or that its producer is dead, and then marks
 /// it. Returns the old epoch, or 0.
 fn supersede(name: &RingName) -> Result<u64, RingError> {
+    let Some((file, header)) = left_behind(name)? else { return Ok(0) };
+    mark(&file, state::REPLACED)?;
+    Ok(header.epoch)
+}
+
+/// The ring that has this name, if there is one; it is an error if its producer lives, or if it is not a ring.
+fn left_behind(name: &RingName) -> Result<Option<(File, Header)>, RingError> {
     let file = match options().write(true).open(name.path()) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(RingError::os("open the ring that has the name", &error)),
     };
     regular(&file)?;
@@ -320,9 +327,31 @@ fn supersede(name: &RingName) -> Result<u64, RingError> {
     if shm::is_locked(&file)? && !Identity::of(&header).is_gone() {
         return Err(RingError::InUse { pid: header.producer_pid });
     }
-    file.write_all_at(&state::REPLACED.to_ne_bytes(), STATE_OFFSET as u64)
-        .map_err(|error| RingError::os("mark the ring that had the name", &error))?;
-    Ok(header.epoch)
+    Ok(Some((file, header)))
+}
+
+/// Sets the state of a ring whose producer is dead.
+fn mark(file: &File, state: u64) -> Result<(), RingError> {
+    file.write_all_at(&state.to_ne_bytes(), STATE_OFFSET as u64)
+        .map_err(|error| RingError::os("mark the ring that had the name", &error))
+}
+
+/// Removes the ring that a dead producer left behind, and with it its memory. Readers still attached see it closed.
+///
+/// [`RingError::NotFound`] where there is none, [`RingError::InUse`] where its producer lives; what is not a ring is
+/// left alone.
+pub fn remove_dead_ring(name: &str) -> Result<(), RingError> {
+    let name = RingName::new(name)?;
+    let aside = name.path_of_next();
+    // Held while we look and remove, so that nobody makes a ring of this name meanwhile.
+    let _held = open_aside(&aside)?;
+    let removed = left_behind(&name).and_then(|found| {
+        let (file, _) = found.ok_or(RingError::NotFound)?;
+        mark(&file, state::CLOSED)?;
+        std::fs::remove_file(name.path()).map_err(|error| RingError::os("remove the ring", &error))
+    });
+    let _ = std::fs::remove_file(&aside);
+    removed
 }
 
 /// Fills an empty file with a ring that nobody has published to.

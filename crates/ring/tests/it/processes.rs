@@ -4,7 +4,7 @@
 //! child says what it has to on its standard output, in lines that begin with `@`, and ends with its standard input.
 
 use crate::common::{Tally, event, named, unique};
-use barewire_ring::{Producer, ProducerState, Reader, RingError, RingRecord};
+use barewire_ring::{Producer, ProducerState, Reader, RingError, RingRecord, remove_dead_ring};
 use barewire_types::UnixNanos;
 use std::io::{BufRead, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -200,6 +200,24 @@ fn forked_child_neither_closes_the_ring_nor_keeps_it_alive() {
     Producer::create(&named(&ring, 64)).unwrap();
     // SAFETY: our child's child, which cannot have ended by itself.
     assert_eq!(unsafe { libc::kill(said[1] as libc::pid_t, libc::SIGKILL) }, 0);
+}
+
+/// What a killed producer left is memory: it can be removed, but not while its producer lives.
+#[test]
+fn ring_of_a_killed_producer_is_removed() {
+    let ring = unique("left");
+    assert_eq!(remove_dead_ring(&ring), Err(RingError::NotFound));
+    let mut writer = Process::start("writer", &ring);
+    writer.say();
+    let reader = Reader::attach(&ring).unwrap();
+    let pid = u64::from(writer.child.id());
+    assert_eq!(remove_dead_ring(&ring), Err(RingError::InUse { pid }));
+    writer.kill();
+    await_state(&reader, ProducerState::Dead);
+    remove_dead_ring(&ring).unwrap();
+    assert_eq!(reader.producer_state(now(), NEVER), ProducerState::Closed);
+    assert!(!barewire_ring::ring_names().unwrap().contains(&ring));
+    assert!(!std::path::Path::new(&format!("/dev/shm/.barewire.{ring}.next")).exists());
 }
 
 #[test]
