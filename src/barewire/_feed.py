@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
@@ -24,6 +25,61 @@ if TYPE_CHECKING:
 __all__ = ["Feed"]
 
 
+class _OneAtATime:
+    """The core's feed, which refuses to be asked by two threads at once: here the second one waits."""
+
+    def __init__(self, core: _core.Feed) -> None:
+        self._core = core
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        with self._lock:
+            self._core.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._core.stop()
+
+    @property
+    def running(self) -> bool:
+        with self._lock:
+            return self._core.running
+
+    @property
+    def ended(self) -> bool:
+        with self._lock:
+            return self._core.ended
+
+    @property
+    def ring_name(self) -> str | None:
+        return self._core.ring_name
+
+    @property
+    def receive_report(self) -> list[str]:
+        with self._lock:
+            return self._core.receive_report
+
+    def reader(self) -> _core.Ring:
+        with self._lock:
+            return self._core.reader()
+
+    def stats(self) -> list[tuple[str, int]]:
+        with self._lock:
+            return self._core.stats()
+
+    def top(self, instrument_id: int) -> tuple[int, int, int, int] | None:
+        with self._lock:
+            return self._core.top(instrument_id)
+
+    def depth(self, instrument_id: int, levels: int) -> tuple[bytes, bytes]:
+        with self._lock:
+            return self._core.depth(instrument_id, levels)
+
+    def orders(self, instrument_id: int) -> bytes:
+        with self._lock:
+            return self._core.orders(instrument_id)
+
+
 class Feed:
     """One venue channel, received on a thread of its own that Python never holds up.
 
@@ -38,7 +94,7 @@ class Feed:
     def __init__(self, config: Config, *, batch_records: int = DEFAULT_BATCH_RECORDS) -> None:
         self.config = config
         self._batch_records = batch_records
-        self._core = _core.Feed(config.to_core())
+        self._core = _OneAtATime(_core.Feed(config.to_core()))
         self._symbols = Symbols(self._announced)
         self._reader: Reader | None = None
         self._stopping = False

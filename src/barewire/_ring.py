@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 
 from . import _core
 from ._batch import Batch
-from ._errors import ProducerGone
+from ._errors import ProducerGone, RingError
 from ._records import RECORD_BYTES, RECORD_DTYPE
 from ._symbols import Symbols
 
@@ -159,10 +160,8 @@ class Ring:
         """
         try:
             core = _core.Ring.attach(name)
-        except FileNotFoundError as error:
-            there = ", ".join(_ring_names()) or "none; is the feed running, and has its configuration a ring.name?"
-            text = f"no ring of that name; rings on this machine: {there}"
-            raise FileNotFoundError(error.errno, text, name) from None
+        except RingError as error:
+            raise _refused(name, error) from None
         if oldest:
             core.seek_oldest()
         else:
@@ -252,9 +251,22 @@ class Ring:
         return f"<Ring {self.name!r}: {self.capacity} records, {self.state}>"
 
 
-def _ring_names() -> list[str]:
-    try:
-        found = os.listdir("/dev/shm")
-    except OSError:
-        return []
-    return sorted(name.removeprefix("barewire.") for name in found if name.startswith("barewire."))
+_RINGS = "/dev/shm"
+_PREFIX = "barewire."
+
+
+def _refused(name: str, error: RingError) -> Exception:
+    """The built-in class where the operating system is the one that refuses."""
+    if "/" in name or not name:
+        return error
+    path = os.path.join(_RINGS, _PREFIX + name)
+    if not os.path.exists(path):
+        try:
+            rings = sorted(file.removeprefix(_PREFIX) for file in os.listdir(_RINGS) if file.startswith(_PREFIX))
+        except OSError:
+            rings = []
+        there = ", ".join(rings) or "none; is the feed running, and has its configuration a ring.name?"
+        return FileNotFoundError(errno.ENOENT, f"no ring of that name; rings on this machine: {there}", name)
+    if not os.access(path, os.R_OK):
+        return PermissionError(errno.EACCES, "not yours to read; ring.mode and ring.group of its feed decide", path)
+    return error
