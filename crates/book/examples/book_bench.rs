@@ -358,8 +358,11 @@ fn run<P: Prefetch>(
     ahead: usize,
     slices: &mut Vec<f64>,
 ) -> (u64, usize) {
-    let capacity =
-        Capacity { instruments: args.instruments, orders: (args.live + args.live / 64) as u32, levels: (args.live / 2).max(1000) as u32 };
+    let capacity = Capacity {
+        instruments: args.instruments,
+        orders: (args.live + args.live / 64) as u32,
+        levels: (args.live / 2).max(1000) as u32,
+    };
     let mut books = Books::new(capacity, prefetch);
     if huge {
         books.regions().for_each(advise_huge);

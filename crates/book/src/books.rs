@@ -1,15 +1,18 @@
 //! The books and the changes that messages make to them.
 
 use crate::error::{BookError, Counters};
+use crate::grid::{Best, Scale, Side as BookSide};
+use crate::keys::{Keys, Refused};
 use crate::levels::{LevelKey, LevelLine, Sum};
 use crate::lines::Lines;
 use crate::orders::{OrderRecord, Orders};
 use crate::room::Room;
-use crate::sides::{Refused, SideRef, Sides};
 use crate::table::{Place, Sought, Table, parts};
+use alloc::vec::Vec;
 use barewire_types::{NoPrefetch, Prefetch, Price, Side};
 use core::hint::select_unpredictable;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
+use core::num::NonZeroU64;
+use zerocopy::{transmute_mut, transmute_ref};
 
 /// What one change did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,31 +48,6 @@ pub struct Replaced {
     pub top_changed: bool,
 }
 
-/// The best level of a side.
-#[derive(Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub(crate) struct Best {
-    /// See [`key_of`]; 0 where the side is empty.
-    pub(crate) key: u64,
-    /// None where the side is empty.
-    pub(crate) sum: Sum,
-}
-
-/// A book's head: one cache line.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub(crate) struct Head {
-    /// The best level of either side, bids first.
-    pub(crate) tops: [Best; 2],
-    /// The levels of either side.
-    pub(crate) sides: [SideRef; 2],
-    /// Live orders.
-    pub(crate) orders: u32,
-    /// 1 after an order was refused for want of room.
-    pub(crate) incomplete: u32,
-    unused: u64,
-}
-
 /// A live order, and where it is.
 #[derive(Clone, Copy)]
 struct Live {
@@ -80,10 +58,15 @@ struct Live {
 
 /// The order-by-order books of a venue. See the [crate's documentation](crate).
 pub struct Books<P: Prefetch = NoPrefetch> {
-    pub(crate) heads: Lines<u64>,
+    /// The sides of all books, a line each: bids and asks of an instrument next to each other.
+    pub(crate) sides: Lines<u64>,
     pub(crate) orders: Orders,
     pub(crate) levels: Table<LevelLine>,
-    pub(crate) sides: Sides,
+    pub(crate) keys: Keys,
+    /// What [`BookSide::tick`] numbers.
+    pub(crate) ticks: Vec<NonZeroU64>,
+    /// By instrument: whether an order was refused for want of room.
+    pub(crate) incomplete: Vec<bool>,
     pub(crate) counters: Counters,
     /// The next order's arrival. `maintain` counts anew well before the last number.
     pub(crate) arrival: u32,
@@ -186,68 +169,97 @@ impl<P: Prefetch> Books<P> {
         if instrument >= self.room.instruments {
             return Err(self.counters.refuse(BookError::BadInstrument));
         }
-        if let Some(head) = head_mut(&mut self.heads, instrument) {
-            for (bit, side) in (0..).zip(head.sides) {
-                for &key in self.sides.keys(side) {
-                    if let Some(place) = self.levels.find(LevelKey { key, owner: owner_of(instrument, bit) }) {
-                        self.levels.clear_level(place);
-                    }
+        for bit in 0..2 {
+            let owner = owner_of(instrument, bit);
+            let Some(side) = side(&self.sides, owner).copied() else { continue };
+            for key in side.keys(&self.keys, self.scale(owner, &side)) {
+                if let Some(place) = self.levels.find(LevelKey { key, owner }) {
+                    self.swept += self.levels.sum(place).orders() as usize;
+                    self.levels.clear_level(place);
                 }
-                self.sides.free(side);
             }
-            self.swept += head.orders as usize;
-            *head = Head::default();
+            side.free(&mut self.keys);
+            if let Some(cleared) = side_mut(&mut self.sides, owner) {
+                *cleared = BookSide::with_tick(side.tick());
+            }
+        }
+        if let Some(incomplete) = self.incomplete.get_mut(instrument as usize) {
+            *incomplete = false;
         }
         Ok(())
     }
 
     /// Removes every order of every book: a new session. Every book is then complete again. Touches the whole table.
     pub fn clear_all(&mut self) {
-        self.heads.all_mut().fill(0);
+        for instrument in 0..self.room.instruments {
+            for owner in [owner_of(instrument, 0), owner_of(instrument, 1)] {
+                if let Some(side) = side_mut(&mut self.sides, owner) {
+                    *side = BookSide::with_tick(side.tick());
+                }
+            }
+        }
         self.orders.clear();
         self.levels.clear();
-        self.sides.clear();
+        self.keys.clear();
+        self.incomplete.fill(false);
         self.arrival = 0;
         self.swept = 0;
+    }
+
+    /// Says how far an instrument's prices usually are apart: 1 cent where nothing was said. Only the speed depends on
+    /// it. Says whether it was taken: not for a book that has orders, nor with a tick that is not positive, nor after
+    /// 255 different ones.
+    pub fn set_tick(&mut self, instrument: u32, tick: Price) -> bool {
+        let owners = [owner_of(instrument, 0), owner_of(instrument, 1)];
+        let empty = owners.iter().all(|&owner| side(&self.sides, owner).is_some_and(|side| side.best.sum.is_none()));
+        let Some(tick) = u64::try_from(tick.0).ok().and_then(NonZeroU64::new).filter(|_| empty) else { return false };
+        let known = self.ticks.iter().position(|&known| known == tick);
+        let number = known.unwrap_or(self.ticks.len());
+        let Ok(number) = u8::try_from(number) else { return false };
+        if known.is_none() {
+            self.ticks.push(tick);
+        }
+        for owner in owners {
+            if let Some(side) = side_mut(&mut self.sides, owner) {
+                *side = BookSide::with_tick(number);
+            }
+        }
+        true
     }
 
     /// Stage 1 of looking ahead: asks for the line on which the order with this id is, or would be put.
     #[inline(always)]
     pub fn prefetch_order(&self, id: u64) {
-        if let Some(line) = self.orders.table.line(self.orders.table.home(id)) {
+        let home = self.orders.table.home(id);
+        // The one behind it too: some orders are there, and all that are not known yet may be.
+        if let Some(line) = self.orders.table.line(home + 1) {
+            self.prefetch.prefetch(line);
+        }
+        if let Some(line) = self.orders.table.line(home) {
             self.prefetch.prefetch(line);
         }
     }
 
-    /// Stage 1 of looking ahead: asks for a book's head.
+    /// Stage 1 of looking ahead: asks for both sides of a book.
     #[inline(always)]
     pub fn prefetch_instrument(&self, instrument: u32) {
-        if let Some([first]) = self.heads.run(instrument as usize, 1) {
-            self.prefetch.prefetch(first);
+        for bit in 0..2 {
+            if let Some(line) = side_line(&self.sides, owner_of(instrument, bit)) {
+                self.prefetch.prefetch(line);
+            }
         }
     }
 
     /// Stage 1 of looking ahead, for an add: asks for the line on which its level is, or would be put.
     ///
-    /// Not `wanted`, it asks for the book's head once more, without a branch: for a caller that knows without one what
+    /// Not `wanted`, it asks for the book's side once more, without a branch: for a caller that knows without one what
     /// kind of message comes.
     #[inline(always)]
     pub fn prefetch_level(&self, wanted: bool, instrument: u32, side: Side, price: Price) {
         let owner = owner_of(instrument, u32::from(side == Side::Ask));
         let level = self.levels.line(self.levels.home(LevelKey { key: key_of(price, owner), owner }));
-        if let (Some(level), Some([head])) = (level, self.heads.run(instrument as usize, 1)) {
-            self.prefetch.prefetch(select_unpredictable(wanted, level, head));
-        }
-    }
-
-    /// Stage 2 of looking ahead: asks for the end of a side's sorted keys, in case a level comes or goes. Reads the
-    /// book's head. Worth its price only where the sides are out of the processor's second cache.
-    #[inline(always)]
-    pub fn prefetch_levels(&self, instrument: u32, side: Side) {
-        if let Some(head) = head(&self.heads, instrument)
-            && let Some(key) = self.sides.best_key(head.sides[usize::from(side == Side::Ask)])
-        {
-            self.prefetch.prefetch(key);
+        if let (Some(level), Some(side)) = (level, side_line(&self.sides, owner)) {
+            self.prefetch.prefetch(select_unpredictable(wanted, level, side));
         }
     }
 
@@ -257,9 +269,11 @@ impl<P: Prefetch> Books<P> {
     /// message, of whatever kind.
     #[inline(always)]
     pub fn prefetch_levels_of(&self, id: u64) {
-        if let Some((handle, found)) = self.orders.level_at_home(id)
-            && let Some(level) = self.levels.line(parts(handle).0)
-            && let Some(order) = self.orders.table.line(self.orders.table.home(id))
+        let home = self.orders.table.home(id);
+        let Some(line) = self.orders.table.bucket(home) else { return };
+        let (handle, found) = line.level_of(id);
+        if let Some(level) = self.levels.line(parts(handle).0)
+            && let Some(order) = self.orders.table.line(home)
         {
             self.prefetch.prefetch(select_unpredictable(found, level, order));
         }
@@ -297,7 +311,7 @@ impl<P: Prefetch> Books<P> {
     /// The best level of a side.
     #[inline(always)]
     fn best(&self, owner: u32) -> Best {
-        head(&self.heads, instrument_of(owner)).map_or_else(Best::default, |head| head.tops[(owner & 1) as usize])
+        side(&self.sides, owner).map(|side| side.best).unwrap_or_default()
     }
 
     /// Adds an order to a side of an instrument that is in range. Says whether the best level changed.
@@ -315,10 +329,9 @@ impl<P: Prefetch> Books<P> {
             Sought::Found(place) => self.evict(place, id)?,
             Sought::Vacant(_) | Sought::Full => return Err(self.no_room(owner, |room| &mut room.orders_refused)),
         };
-        let Some(head) = head_mut(&mut self.heads, instrument_of(owner)) else {
+        let Some(side) = side_mut(&mut self.sides, owner) else {
             return Err(self.counters.refuse(BookError::BadInstrument));
         };
-        let bit = (owner & 1) as usize;
         let level = LevelKey { key: key_of(price, owner), owner };
         let (at, sum) = match self.levels.seek(level) {
             Sought::Found(at) => match self.levels.add(at, size) {
@@ -326,9 +339,10 @@ impl<P: Prefetch> Books<P> {
                 None => return Err(self.at_limit(owner)),
             },
             Sought::Vacant(at) => {
-                match self.sides.insert(&mut head.sides[bit], level.key) {
+                let scale = scale(&self.ticks, owner, side);
+                match side.insert(&mut self.keys, level.key, scale) {
                     Ok(()) => {}
-                    Err(Refused::NoRoom) => return Err(self.no_room(owner, |room| &mut room.sides_refused)),
+                    Err(Refused::NoRoom) => return Err(self.no_room(owner, |room| &mut room.keys_refused)),
                     Err(Refused::AtLimit) => return Err(self.at_limit(owner)),
                 }
                 let sum = Sum::one(size);
@@ -337,11 +351,9 @@ impl<P: Prefetch> Books<P> {
             }
             Sought::Full => return Err(self.no_room(owner, |room| &mut room.levels_refused)),
         };
-        head.orders += 1;
         // An empty side's key is 0, which no key is below.
-        let top = &mut head.tops[bit];
-        let top_changed = level.key >= top.key;
-        *top = if top_changed { Best { key: level.key, sum } } else { *top };
+        let top_changed = level.key >= side.best.key;
+        side.best = select_unpredictable(top_changed, Best { key: level.key, sum }, side.best);
         self.orders.put(place, OrderRecord { id, size, level: at.handle() }, self.arrival);
         self.arrival += 1;
         Ok(top_changed)
@@ -356,11 +368,9 @@ impl<P: Prefetch> Books<P> {
         self.orders.set_size(place, remaining);
         let sum = self.levels.lessen(order.level, size, whole);
         let mut top_changed = false;
-        if let Some(head) = head_mut(&mut self.heads, instrument_of(level.owner)) {
-            head.orders -= u32::from(whole);
-            let top = &mut head.tops[(level.owner & 1) as usize];
-            top_changed = top.key == level.key;
-            top.sum = if top_changed { sum } else { top.sum };
+        if let Some(side) = side_mut(&mut self.sides, level.owner) {
+            top_changed = side.best.key == level.key;
+            side.best.sum = select_unpredictable(top_changed, sum, side.best.sum);
             if sum.is_none() {
                 self.level_gone(order.level, level, top_changed);
             }
@@ -379,16 +389,22 @@ impl<P: Prefetch> Books<P> {
     #[inline(never)]
     fn level_gone(&mut self, handle: u32, level: LevelKey, was_top: bool) {
         self.levels.take(handle, level);
-        let bit = (level.owner & 1) as usize;
-        let Some(head) = head_mut(&mut self.heads, instrument_of(level.owner)) else { return };
-        let next = self.sides.remove(&mut head.sides[bit], level.key);
+        let LevelKey { key, owner } = level;
+        let Some(side) = side_mut(&mut self.sides, owner) else { return };
+        let scale = scale(&self.ticks, owner, side);
+        side.remove(&mut self.keys, key, scale);
         if was_top {
             let best = |key| {
-                let place = self.levels.find(LevelKey { key, owner: level.owner })?;
+                let place = self.levels.find(LevelKey { key, owner })?;
                 Some(Best { key, sum: self.levels.sum(place) })
             };
-            head.tops[bit] = next.and_then(best).unwrap_or_default();
+            side.best = side.next_best(&mut self.keys, scale).and_then(best).unwrap_or_default();
         }
+    }
+
+    /// How keys lie on a side's grid.
+    pub(crate) fn scale(&self, owner: u32, side: &BookSide) -> Scale {
+        scale(&self.ticks, owner, side)
     }
 
     /// Makes way for an order whose id is in the table: only one whose book was cleared gives way.
@@ -424,25 +440,38 @@ impl<P: Prefetch> Books<P> {
 
     /// Counts a refusal after which the book lacks an order that the venue has.
     fn lacking(&mut self, owner: u32, error: BookError) -> BookError {
-        if let Some(head) = head_mut(&mut self.heads, instrument_of(owner)) {
-            head.incomplete = 1;
+        if let Some(incomplete) = self.incomplete.get_mut(instrument_of(owner) as usize) {
+            *incomplete = true;
         }
         self.counters.refuse(error)
     }
 }
 
-/// A book's head.
+/// The line of a side.
 #[inline(always)]
-pub(crate) fn head(heads: &Lines<u64>, instrument: u32) -> Option<&Head> {
-    let line: &[u64; 8] = heads.run(instrument as usize, 8)?.try_into().ok()?;
+fn side_line(sides: &Lines<u64>, owner: u32) -> Option<&u64> {
+    sides.run(owner.wrapping_sub(2) as usize, 1)?.first()
+}
+
+/// A side of a book.
+#[inline(always)]
+pub(crate) fn side(sides: &Lines<u64>, owner: u32) -> Option<&BookSide> {
+    let line: &[u64; 8] = sides.run(owner.wrapping_sub(2) as usize, 8)?.try_into().ok()?;
     Some(transmute_ref!(line))
 }
 
-/// A book's head.
+/// A side of a book.
 #[inline(always)]
-pub(crate) fn head_mut(heads: &mut Lines<u64>, instrument: u32) -> Option<&mut Head> {
-    let line: &mut [u64; 8] = heads.run_mut(instrument as usize, 8)?.try_into().ok()?;
+fn side_mut(sides: &mut Lines<u64>, owner: u32) -> Option<&mut BookSide> {
+    let line: &mut [u64; 8] = sides.run_mut(owner.wrapping_sub(2) as usize, 8)?.try_into().ok()?;
     Some(transmute_mut!(line))
+}
+
+/// How keys lie on a side's grid.
+#[inline(always)]
+fn scale(ticks: &[NonZeroU64], owner: u32, side: &BookSide) -> Scale {
+    let tick = ticks.get(usize::from(side.tick())).copied().unwrap_or(NonZeroU64::MIN);
+    Scale { tick, origin: key_of(Price(0), owner) }
 }
 
 /// A price such that a better one is greater, and none is 0 but the lowest bid.

@@ -51,11 +51,12 @@ extern crate alloc;
 
 mod books;
 mod error;
+mod grid;
+mod keys;
 mod levels;
 mod lines;
 mod orders;
 mod room;
-mod sides;
 mod table;
 mod view;
 

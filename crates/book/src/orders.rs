@@ -29,6 +29,15 @@ pub(crate) struct OrderRecord {
     pub(crate) level: u32,
 }
 
+impl OrderLine {
+    /// The level's handle of the order with this id, and whether it is here.
+    #[inline(always)]
+    pub(crate) fn level_of(&self, id: u64) -> (u32, bool) {
+        let (slot, found) = self.find(id);
+        (self.levels[slot & 3] & !PASSED, found)
+    }
+}
+
 impl Bucket for OrderLine {
     type Key = u64;
     const RECORDS: usize = 4;
@@ -128,15 +137,6 @@ impl Orders {
         let line = self.table.bucket(place.bucket)?;
         let slot = place.slot & 3;
         Some(OrderRecord { id: line.ids[slot], size: line.sizes[slot], level: line.levels[slot] & !PASSED })
-    }
-
-    /// The level's handle of the order with this id, and whether the order is at home, where nearly all are. Looks at
-    /// one line.
-    #[inline(always)]
-    pub(crate) fn level_at_home(&self, id: u64) -> Option<(u32, bool)> {
-        let line = self.table.bucket(self.table.home(id))?;
-        let (slot, found) = line.find(id);
-        Some((line.levels[slot & 3] & !PASSED, found))
     }
 
     /// Puts an order at a vacant place.

@@ -2,14 +2,16 @@
 
 use crate::books::Books;
 use crate::error::Counters;
+use crate::keys::Keys;
 use crate::levels::LevelLine;
 use crate::lines::Lines;
 use crate::orders::Orders;
-use crate::sides::Sides;
 use crate::table::{Sought, Table};
+use alloc::vec;
 use alloc::vec::Vec;
 use barewire_types::Prefetch;
 use core::fmt;
+use core::num::NonZeroU64;
 use zerocopy::FromZeros;
 
 /// How much the books are to hold without a need to grow.
@@ -47,14 +49,16 @@ pub(crate) struct Room {
     pub(crate) orders_refused: bool,
     /// A level found no place since `maintain` was last called.
     pub(crate) levels_refused: bool,
-    /// A side found no block since `maintain` was last called.
-    pub(crate) sides_refused: bool,
-    /// The most that `orders`, `levels` and the lines of the sides may become.
+    /// A list found no block since `maintain` was last called.
+    pub(crate) keys_refused: bool,
+    /// The most that `orders`, `levels` and the lines of the keys may become.
     max: [usize; 3],
 }
 
 /// The seed of [`Books::new`]: the first digits of pi.
 const SEED: u64 = 0x243F_6A88_85A3_08D3;
+/// What prices are usually apart: a cent.
+const TICK: NonZeroU64 = NonZeroU64::new(10_000_000).unwrap();
 /// Slots for each order that fits before growth, in percent: 20 bytes a slot, its arrival included.
 const ORDER_SLOTS_PERCENT: usize = 200;
 /// Slots for each level that fits before growth, in percent: 21 bytes a slot.
@@ -117,12 +121,16 @@ impl<P: Prefetch> Books<P> {
         let orders = (capacity.orders as usize).max(LEAST_RECORDS);
         let levels = (capacity.levels as usize).max(LEAST_RECORDS);
         let keys = levels.saturating_mul(KEYS_PER_LEVEL);
-        let side_lines = keys.div_ceil(Lines::<u64>::PER_LINE).saturating_add(3 * instruments as usize);
+        let key_lines = keys.div_ceil(Lines::<u64>::PER_LINE).saturating_add(3 * instruments as usize);
+        let mut ticks = Vec::with_capacity(usize::from(u8::MAX) + 1);
+        ticks.push(TICK);
         Ok(Books {
-            heads: Lines::zeroed(instruments as usize).ok_or(OutOfMemory)?,
+            sides: Lines::zeroed(2 * instruments as usize).ok_or(OutOfMemory)?,
             orders: orders_for(orders, seed).ok_or(OutOfMemory)?,
             levels: levels_for(levels, seed).ok_or(OutOfMemory)?,
-            sides: Sides::new(side_lines).ok_or(OutOfMemory)?,
+            keys: Keys::new(key_lines).ok_or(OutOfMemory)?,
+            ticks,
+            incomplete: vec![false; instruments as usize],
             counters: Counters::default(),
             arrival: 0,
             swept: 0,
@@ -132,8 +140,8 @@ impl<P: Prefetch> Books<P> {
                 levels,
                 orders_refused: false,
                 levels_refused: false,
-                sides_refused: false,
-                max: [orders, levels, side_lines].map(|most| most.saturating_mul(GROWTH_LIMIT)),
+                keys_refused: false,
+                max: [orders, levels, key_lines].map(|most| most.saturating_mul(GROWTH_LIMIT)),
             },
             prefetch,
         })
@@ -142,7 +150,7 @@ impl<P: Prefetch> Books<P> {
     /// The big tables, for an owner that wants huge pages: before the first change nothing has touched them.
     pub fn regions(&self) -> impl Iterator<Item = &[u8]> {
         let [orders, arrivals] = self.orders.bytes();
-        [orders, arrivals, self.levels.bytes(), self.sides.bytes(), self.heads.bytes()].into_iter()
+        [orders, arrivals, self.levels.bytes(), self.keys.bytes(), self.sides.bytes()].into_iter()
     }
 
     /// Makes room where it runs short, and gives back what [`Books::clear`] left behind; says whether it did anything.
@@ -162,10 +170,10 @@ impl<P: Prefetch> Books<P> {
         let room = &self.room;
         let orders = self.orders.table.len() > room.orders || room.orders_refused;
         let levels = self.levels.len() > room.levels || room.levels_refused;
-        let sides = self.sides.fresh() < self.sides.count() / FRESH_SHARE || room.sides_refused;
+        let keys = self.keys.fresh() < self.keys.count() / FRESH_SHARE || room.keys_refused;
         let sweep = self.swept > room.orders / SWEEP_SHARE;
         let arrivals = self.arrival >= u32::MAX - ARRIVAL_RESERVE;
-        if !(orders | levels | sides | sweep | arrivals) {
+        if !(orders | levels | keys | sweep | arrivals) {
             return false;
         }
         self.make_room(untouched)
@@ -200,16 +208,16 @@ impl<P: Prefetch> Books<P> {
             }
             done = true;
         }
-        let refused = core::mem::take(&mut self.room.sides_refused);
-        let lines = self.sides.count();
-        if lines < self.room.max[2] && (refused || self.sides.fresh() < lines / FRESH_SHARE) {
-            let moved = Sides::new((lines + lines / 2 + 64).min(self.room.max[2])).map(|mut larger| {
+        let refused = core::mem::take(&mut self.room.keys_refused);
+        let lines = self.keys.count();
+        if lines < self.room.max[2] && (refused || self.keys.fresh() < lines / FRESH_SHARE) {
+            let moved = Keys::new((lines + lines / 2 + 64).min(self.room.max[2])).map(|mut larger| {
                 untouched(larger.bytes());
-                larger.take_over(&self.sides);
+                larger.take_over(&self.keys);
                 larger
             });
             if let Some(moved) = self.counted(moved) {
-                self.sides = moved;
+                self.keys = moved;
             }
             done = true;
         }
@@ -264,8 +272,7 @@ impl<P: Prefetch> Books<P> {
 
     /// Numbers the arrivals of all orders from 0 on.
     fn count_arrivals_anew(&mut self) {
-        let mut places: Vec<_> =
-            self.orders.table.places().map(|place| (self.orders.arrival(place), place)).collect();
+        let mut places: Vec<_> = self.orders.table.places().map(|place| (self.orders.arrival(place), place)).collect();
         places.sort_unstable_by_key(|&(arrival, _)| arrival);
         self.arrival = 0;
         for (_, place) in places {

@@ -1,6 +1,7 @@
 //! Looking at books: tops, depth, orders, and a digest of everything.
 
-use crate::books::{Best, Books, head, instrument_of, owner_of, price_of, side_of};
+use crate::books::{Books, instrument_of, owner_of, price_of, side, side_of};
+use crate::grid::Best;
 use crate::levels::{LevelKey, Sum};
 use crate::orders::OrderRecord;
 use alloc::vec::Vec;
@@ -21,8 +22,8 @@ pub struct Top {
 
 /// One price level.
 ///
-/// A level holds at most 1,048,575 orders and a sum of at most 17,592,186,044,415, and a side at most 65,535 levels; the
-/// order that would exceed any is refused ([`BookError::AtLimit`](crate::BookError::AtLimit)).
+/// A level holds at most 1,048,575 orders and a sum of at most 17,592,186,044,415, and a side
+/// at least 65,535 levels; the order that would exceed any is refused ([`BookError::AtLimit`](crate::BookError::AtLimit)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     /// The level's price.
@@ -55,20 +56,13 @@ pub struct Order {
 type Ranked = (u32, u64, u32, Order);
 
 impl<P: Prefetch> Books<P> {
-    /// The best bid and offer of a book, from one cache line. Both sides are empty for an instrument out of range.
+    /// The best bid and offer of a book, from two neighbouring cache lines. Both sides are empty for an instrument out of range.
     #[inline]
     pub fn top(&self, instrument: u32) -> Top {
-        let tops = match head(&self.heads, instrument) {
-            Some(head) => head.tops,
-            None => [Best::default(); 2],
-        };
+        let best = |bit| side(&self.sides, owner_of(instrument, bit)).map(|side| side.best).unwrap_or_default();
         let price = |best: Best, bit| if best.sum.is_none() { Price::UNDEF } else { price_of(best.key, bit) };
-        Top {
-            bid_price: price(tops[0], 0),
-            bid_size: tops[0].sum.size(),
-            ask_price: price(tops[1], 1),
-            ask_size: tops[1].sum.size(),
-        }
+        let (bid, ask) = (best(0), best(1));
+        Top { bid_price: price(bid, 0), bid_size: bid.sum.size(), ask_price: price(ask, 1), ask_size: ask.sum.size() }
     }
 
     /// Writes the best levels of one side into `out`, best first, and says how many. Looks at one line a level.
@@ -88,9 +82,8 @@ impl<P: Prefetch> Books<P> {
 
     /// The levels of a side from the best: keys and sums.
     fn levels_of(&self, owner: u32) -> impl Iterator<Item = (u64, Sum)> {
-        let keys =
-            head(&self.heads, instrument_of(owner)).map(|head| self.sides.keys(head.sides[(owner & 1) as usize]));
-        keys.unwrap_or_default().iter().rev().map(move |&key| {
+        let side = side(&self.sides, owner).copied().unwrap_or_default();
+        side.keys(&self.keys, self.scale(owner, &side)).map(move |key| {
             let place = self.levels.find(LevelKey { key, owner });
             (key, place.map(|place| self.levels.sum(place)).unwrap_or_default())
         })
@@ -98,22 +91,25 @@ impl<P: Prefetch> Books<P> {
 
     /// How many levels one side of a book has.
     pub fn level_count(&self, instrument: u32, side: Side) -> usize {
-        match (head(&self.heads, instrument), side) {
-            (Some(head), Side::Bid) => usize::from(head.sides[0].len),
-            (Some(head), Side::Ask) => usize::from(head.sides[1].len),
-            _ => 0,
-        }
+        let bit = match side {
+            Side::Bid => 0,
+            Side::Ask => 1,
+            Side::None => return 0,
+        };
+        crate::books::side(&self.sides, owner_of(instrument, bit)).map_or(0, |side| side.len())
     }
 
-    /// How many live orders a book has.
+    /// How many live orders a book has. Looks at one line a level.
     pub fn order_count(&self, instrument: u32) -> usize {
-        head(&self.heads, instrument).map_or(0, |head| head.orders as usize)
+        let count =
+            |bit| self.levels_of(owner_of(instrument, bit)).map(|(_, sum)| sum.orders() as usize).sum::<usize>();
+        count(0) + count(1)
     }
 
     /// Whether a book lacks orders that the venue has, because there was no room for them. Until it is cleared.
     #[inline]
     pub fn is_incomplete(&self, instrument: u32) -> bool {
-        head(&self.heads, instrument).is_some_and(|head| head.incomplete != 0)
+        self.incomplete.get(instrument as usize).is_some_and(|&incomplete| incomplete)
     }
 
     /// The live order with this id, and its instrument.
