@@ -68,8 +68,6 @@ pub struct Books<P: Prefetch = NoPrefetch> {
     /// By instrument: whether an order was refused for want of room.
     pub(crate) incomplete: Vec<bool>,
     pub(crate) counters: Counters,
-    /// The next order's arrival. `maintain` counts anew well before the last number.
-    pub(crate) arrival: u32,
     /// Orders in the table whose books were cleared.
     pub(crate) swept: usize,
     pub(crate) room: Room,
@@ -202,7 +200,6 @@ impl<P: Prefetch> Books<P> {
         self.levels.clear();
         self.keys.clear();
         self.incomplete.fill(false);
-        self.arrival = 0;
         self.swept = 0;
     }
 
@@ -324,8 +321,7 @@ impl<P: Prefetch> Books<P> {
             return Err(self.counters.refuse(BookError::UndefinedPrice));
         }
         let place = match self.orders.table.seek(id) {
-            // The last arrival is nobody's, so that there always is a next one.
-            Sought::Vacant(place) if self.arrival != u32::MAX => place,
+            Sought::Vacant(place) if self.orders.arrivals_left() != 0 => place,
             Sought::Found(place) => self.evict(place, id)?,
             Sought::Vacant(_) | Sought::Full => return Err(self.no_room(owner, |room| &mut room.orders_refused)),
         };
@@ -354,8 +350,7 @@ impl<P: Prefetch> Books<P> {
         // An empty side's key is 0, which no key is below.
         let top_changed = level.key >= side.best.key;
         side.best = select_unpredictable(top_changed, Best { key: level.key, sum }, side.best);
-        self.orders.put(place, OrderRecord { id, size, level: at.handle() }, self.arrival);
-        self.arrival += 1;
+        self.orders.put(place, OrderRecord { id, size, level: at.handle() });
         Ok(top_changed)
     }
 

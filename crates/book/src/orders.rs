@@ -108,8 +108,13 @@ impl Bucket for OrderLine {
 
 pub(crate) struct Orders {
     pub(crate) table: Table<OrderLine>,
-    /// By handle: when each order came among all, for time priority. Apart, as it is only looked at when asked for.
+    /// By handle: when each order came among all, for time priority; 0 before `next_arrival` began to count. Orders of
+    /// the same arrival came in the order of their ids.
     arrivals: Vec<u32>,
+    /// 0 as long as ids only rise: nothing needs to be noted then, and no line to be touched for it.
+    next_arrival: u32,
+    /// The highest id so far.
+    highest: u64,
 }
 
 impl Orders {
@@ -117,7 +122,7 @@ impl Orders {
     pub(crate) fn new(slots: usize, limit: usize, seed: u64) -> Option<Orders> {
         let table = Table::new(slots, limit, seed)?;
         let arrivals = u32::new_vec_zeroed(table.handles()).ok()?;
-        Some(Orders { table, arrivals })
+        Some(Orders { table, arrivals, next_arrival: 0, highest: 0 })
     }
 
     pub(crate) fn bytes(&self) -> [&[u8]; 2] {
@@ -139,9 +144,19 @@ impl Orders {
         Some(OrderRecord { id: line.ids[slot], size: line.sizes[slot], level: line.levels[slot] & !PASSED })
     }
 
-    /// Puts an order at a vacant place.
+    /// Puts an order at a vacant place, behind all others in time.
     #[inline(always)]
-    pub(crate) fn put(&mut self, place: Place, order: OrderRecord, arrival: u32) {
+    pub(crate) fn put(&mut self, place: Place, order: OrderRecord) {
+        self.write(place, order);
+        if (self.next_arrival == 0) & (order.id >= self.highest) {
+            self.highest = order.id;
+        } else {
+            self.note_arrival(place);
+        }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, place: Place, order: OrderRecord) {
         if let Some(line) = self.table.bucket_mut(place.bucket) {
             let slot = place.slot & 3;
             line.ids[slot] = order.id;
@@ -149,7 +164,31 @@ impl Orders {
             line.levels[slot] = line.levels[slot] & PASSED | order.level;
             self.table.claim(place);
         }
-        self.set_arrival(place, arrival);
+    }
+
+    /// Notes that an order came last.
+    fn note_arrival(&mut self, place: Place) {
+        self.next_arrival = self.next_arrival.max(1);
+        if let Some(arrival) = self.arrivals.get_mut(place.handle() as usize) {
+            *arrival = self.next_arrival;
+        }
+        self.next_arrival = self.next_arrival.saturating_add(1);
+    }
+
+    /// How many more arrivals can be told apart.
+    #[inline(always)]
+    pub(crate) fn arrivals_left(&self) -> u32 {
+        u32::MAX - self.next_arrival
+    }
+
+    /// Numbers the arrivals of all orders from 1 on.
+    pub(crate) fn count_arrivals_anew(&mut self) {
+        let mut places: Vec<_> = self.iter().map(|(place, order)| (self.arrival(place), order.id, place)).collect();
+        places.sort_unstable_by_key(|&(arrival, id, _)| (arrival, id));
+        self.next_arrival = 1;
+        for (_, _, place) in places {
+            self.note_arrival(place);
+        }
     }
 
     /// Sets what is left of an order: 0 takes it out.
@@ -173,17 +212,9 @@ impl Orders {
         }
     }
 
-    /// When the order at an occupied place came.
+    /// When the order at an occupied place came: to be compared together with its id.
     pub(crate) fn arrival(&self, place: Place) -> u32 {
         self.arrivals.get(place.handle() as usize).copied().unwrap_or_default()
-    }
-
-    /// Sets when the order at an occupied place came.
-    #[inline(always)]
-    pub(crate) fn set_arrival(&mut self, place: Place, arrival: u32) {
-        if let Some(of) = self.arrivals.get_mut(place.handle() as usize) {
-            *of = arrival;
-        }
     }
 
     /// Every order with its place, in no particular order.
@@ -191,17 +222,27 @@ impl Orders {
         self.table.places().filter_map(|place| Some((place, self.order(place)?)))
     }
 
-    /// Puts all orders of another table into this one; `None` where there is no room.
+    /// Puts all orders of another table into this one, which is empty; `None` where there is no room.
     pub(crate) fn take_over(&mut self, other: &Orders) -> Option<()> {
         for (from, order) in other.iter() {
             let Sought::Vacant(place) = self.table.seek(order.id) else { return None };
-            self.put(place, order, other.arrival(from));
+            self.write(place, order);
+            if other.next_arrival != 0 {
+                *self.arrivals.get_mut(place.handle() as usize)? = other.arrival(from);
+            }
         }
+        self.next_arrival = other.next_arrival;
+        self.highest = other.highest;
         Some(())
     }
 
     /// Takes every order out.
     pub(crate) fn clear(&mut self) {
         self.table.clear();
+        if self.next_arrival != 0 {
+            self.arrivals.fill(0);
+        }
+        self.next_arrival = 0;
+        self.highest = 0;
     }
 }

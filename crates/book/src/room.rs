@@ -132,7 +132,6 @@ impl<P: Prefetch> Books<P> {
             ticks,
             incomplete: vec![false; instruments as usize],
             counters: Counters::default(),
-            arrival: 0,
             swept: 0,
             room: Room {
                 instruments,
@@ -172,7 +171,7 @@ impl<P: Prefetch> Books<P> {
         let levels = self.levels.len() > room.levels || room.levels_refused;
         let keys = self.keys.fresh() < self.keys.count() / FRESH_SHARE || room.keys_refused;
         let sweep = self.swept > room.orders / SWEEP_SHARE;
-        let arrivals = self.arrival >= u32::MAX - ARRIVAL_RESERVE;
+        let arrivals = self.orders.arrivals_left() < ARRIVAL_RESERVE;
         if !(orders | levels | keys | sweep | arrivals) {
             return false;
         }
@@ -186,8 +185,8 @@ impl<P: Prefetch> Books<P> {
         if done {
             self.sweep();
         }
-        if self.arrival >= u32::MAX - ARRIVAL_RESERVE {
-            self.count_arrivals_anew();
+        if self.orders.arrivals_left() < ARRIVAL_RESERVE {
+            self.orders.count_arrivals_anew();
             done = true;
         }
         let refused = core::mem::take(&mut self.room.orders_refused);
@@ -268,17 +267,6 @@ impl<P: Prefetch> Books<P> {
             self.levels.let_go(order.level);
         }
         self.swept = 0;
-    }
-
-    /// Numbers the arrivals of all orders from 0 on.
-    fn count_arrivals_anew(&mut self) {
-        let mut places: Vec<_> = self.orders.table.places().map(|place| (self.orders.arrival(place), place)).collect();
-        places.sort_unstable_by_key(|&(arrival, _)| arrival);
-        self.arrival = 0;
-        for (_, place) in places {
-            self.orders.set_arrival(place, self.arrival);
-            self.arrival += 1;
-        }
     }
 }
 

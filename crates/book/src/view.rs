@@ -181,7 +181,7 @@ impl<P: Prefetch> Books<P> {
             wanted(level.owner).then_some((level.owner, !level.key, self.orders.arrival(place), shown))
         });
         let mut ranked: Vec<Ranked> = ranked.collect();
-        ranked.sort_unstable_by_key(|&(owner, key, arrival, _)| (owner, key, arrival));
+        ranked.sort_unstable_by_key(|&(owner, key, arrival, order)| (owner, key, arrival, order.id));
         ranked
     }
 }
