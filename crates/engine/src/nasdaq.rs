@@ -347,19 +347,17 @@ fn reduced(change: &Change, asked: u32) -> Counter {
 }
 
 /// What looking ahead needs of a message.
-struct Ahead<'a> {
+struct Ahead {
     kind: u8,
     locate: u32,
     /// The order's number, in every message that names an order.
     id: u64,
-    /// What follows, from offset 19.
-    rest: &'a [u8],
 }
 
 #[inline(always)]
-fn ahead(message: &[u8]) -> Option<Ahead<'_>> {
-    let (&[kind, high, low, _, _, _, _, _, _, _, _, id @ ..], rest) = message.split_first_chunk::<19>()?;
-    Some(Ahead { kind, locate: u16::from_be_bytes([high, low]).into(), id: u64::from_be_bytes(id), rest })
+fn ahead(message: &[u8]) -> Option<Ahead> {
+    let &[kind, high, low, _, _, _, _, _, _, _, _, id @ ..] = message.first_chunk::<19>()?;
+    Some(Ahead { kind, locate: u16::from_be_bytes([high, low]).into(), id: u64::from_be_bytes(id) })
 }
 
 /// The counter of a change that the books refused.
@@ -383,20 +381,23 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
     /// of some line, which is cheaper than a branch that goes wrong.
     #[inline(always)]
     fn look_ahead(&self, message: &[u8]) {
-        let Some(Ahead { kind, locate, id, rest }) = ahead(message) else { return };
+        let Some(Ahead { kind, locate, id }) = ahead(message) else { return };
         self.books.prefetch_order(id);
         let is_add = matches!(kind, b'A' | b'F');
-        let (side, price_at) = if is_add { (rest.first(), 13) } else { (None, 0) };
-        let side = if side == Some(&b'S') { Side::Ask } else { Side::Bid };
-        let price = rest
-            .get(price_at..price_at + 4)
-            .and_then(|bytes| bytes.first_chunk())
-            .map_or(0, |b| u32::from_be_bytes(*b));
+        // Where there is no price and side, bytes that every message has: whether they are there must not be a question.
+        let (side_at, price_at) = if is_add { (19, 32) } else { (0, 0) };
+        let (Some(side), Some(price)) =
+            (message.get(side_at), message.get(price_at..price_at + 4).and_then(|bytes| bytes.first_chunk()))
+        else {
+            return;
+        };
+        let side = if *side == b'S' { Side::Ask } else { Side::Bid };
+        let price = u32::from_be_bytes(*price);
         self.books.prefetch_level(is_add, locate, side, itch50::price4(price));
         self.books.prefetch_instrument(locate);
         // A replace's new order, at 19: rare enough for a branch.
         if kind == b'U'
-            && let Some(new) = rest.first_chunk()
+            && let Some(new) = message.get(19..).and_then(|rest| rest.first_chunk())
         {
             self.books.prefetch_order(u64::from_be_bytes(*new));
         }
