@@ -32,9 +32,10 @@ packets and missed records are data, not errors: they are counted in `stats` and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it; importing typing would take half of what this import takes
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._batch import Batch
     from ._book import LEVEL_DTYPE, ORDER_DTYPE, Book, Quote
     from ._config import Config

@@ -3,6 +3,21 @@
 from collections.abc import Iterator
 from typing import Any, final
 
+__all__ = [
+    "Feed",
+    "Inspector",
+    "Replay",
+    "Ring",
+    "Simulator",
+    "__version__",
+    "bench_book",
+    "bench_ring",
+    "counters",
+    "encode",
+    "protocols",
+    "record_layouts",
+]
+
 __version__: str
 
 # --- tables, generated from the Rust declarations ---

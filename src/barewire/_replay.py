@@ -85,7 +85,7 @@ def replay(
             group=group,
             port=port,
         )
-    made = Replay(core, name, chosen, batch_records, progress)
+    made = Replay(core, name, chosen, frozenset(symbols or ()), batch_records, progress)
     if date is None:
         made._find_date()
     else:
@@ -198,7 +198,16 @@ class Replay:
         symbols: the directory, instrument number to symbol, as announced so far.
     """
 
-    def __init__(self, core: _core.Replay, name: str, records: list[str], batch_records: int, progress: bool) -> None:
+    def __init__(
+        self,
+        core: _core.Replay,
+        name: str,
+        records: list[str],
+        wanted: frozenset[str],
+        batch_records: int,
+        progress: bool,
+    ) -> None:
+        self._wanted = wanted
         self._core = core
         self._records = records
         self.scratch = Scratch(batch_records)
@@ -284,7 +293,9 @@ class Replay:
     @property
     def warnings(self) -> list[str]:
         """What a user should know, one line each: where the date came from, a truncated tail. Complete at the end."""
-        return [*self._notes, *self._core.warnings]
+        absent = sorted(self._wanted - self.symbols.known().keys()) if self._core.at_end else []
+        said = [f"no instrument {symbol!r} in this file" for symbol in absent]
+        return [*self._notes, *self._core.warnings, *said]
 
     @property
     def format(self) -> str:

@@ -235,7 +235,12 @@ def test_a_reader_that_goes_away_is_no_failure_to_talk_about(tmp_path: Path, arg
     assert [line for line in stderr.splitlines() if "no date is known" not in line] == []
 
 
-def interrupt(arguments: list[str], cwd: Path, ready: Callable[[subprocess.Popen[str]], bool]) -> tuple[int, str, str]:
+def interrupt(
+    arguments: list[str],
+    cwd: Path,
+    ready: Callable[[subprocess.Popen[str]], bool],
+    by: signal.Signals = signal.SIGINT,
+) -> tuple[int, str, str]:
     """Presses Ctrl-C once `ready()`; the status and what was said."""
     process = subprocess.Popen(
         [*PROGRAM, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -243,7 +248,7 @@ def interrupt(arguments: list[str], cwd: Path, ready: Callable[[subprocess.Popen
     while not ready(process):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     stdout, stderr = process.communicate(timeout=60)
     return process.returncode, stdout, stderr
 
@@ -267,6 +272,14 @@ def test_ctrl_c_leaves_what_was_written_whole(tmp_path: Path, ending: str) -> No
         assert out.read_text().endswith("\n")
     else:
         assert pq.read_table(out).num_columns == 7
+
+
+def test_a_service_that_is_stopped_ends_as_well(tmp_path: Path) -> None:
+    (tmp_path / "feed.toml").write_text(config_text(free_line()))
+    arguments = ["run", "feed.toml", "--interval", "0.1"]
+    status, stdout, stderr = interrupt(arguments, tmp_path, said_something, signal.SIGTERM)
+    assert (status, stderr) == (143, "")
+    assert "end: 0 messages" in stdout
 
 
 def test_ctrl_c_ends_a_feed_with_its_summary(tmp_path: Path) -> None:

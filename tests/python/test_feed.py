@@ -154,6 +154,7 @@ def test_a_gap_is_an_event_and_a_count(venue: Venue, lines: list[dict[str, Any]]
 
         def on_gap(self, gap: barewire.GapEvent) -> None:
             self.gaps.append(gap)
+            venue.end()
 
         def on_status(self, status: barewire.StatusEvent) -> None:
             self.codes.append(status.code)
@@ -162,7 +163,6 @@ def test_a_gap_is_an_event_and_a_count(venue: Venue, lines: list[dict[str, Any]]
             venue.send(small_day())
             venue.send([delete(11)] * 3, drop=True)
             venue.send([add(99, "B", 1, 1_000_000)])
-            venue.end()
 
     strategy = Gaps()
     feed = barewire.Feed.from_config(config(*lines))

@@ -157,6 +157,14 @@ def test_symbols_choose_instruments(small: Path) -> None:
         replay.book("AAPK")
 
 
+def test_symbols_that_are_not_there_are_told(small: Path) -> None:
+    replay = barewire.replay(small, date="2020-01-30", symbols=["MSFT", "MSTF"])
+    assert replay.warnings == []
+    for _ in replay:
+        pass
+    assert replay.warnings == ["no instrument 'MSTF' in this file"]
+
+
 def test_statistics_sum_up(small: Path) -> None:
     replay = barewire.replay(small)
     for _ in replay:

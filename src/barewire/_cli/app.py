@@ -1,14 +1,15 @@
 """`barewire`: the commands, and how every one of them fails.
 
 A failure is one line on standard error, `barewire: error: ...`, and an exit status: 2 for how it was called or
-configured, 1 for everything else, 130 for Ctrl-C, 141 when whoever read the output went away (`| head`), as other tools
-have it.
+configured, 1 for everything else, 130 for Ctrl-C (143 for SIGTERM), 141 when whoever read the output went away
+(`| head`), as other tools have it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -110,9 +111,24 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _end_as_by_ctrl_c(number: int, frame: object) -> NoReturn:  # noqa: ARG001 (the signature of a handler)
+    global _ended_by
+    _ended_by = number
+    raise KeyboardInterrupt
+
+
+_ended_by = 0
+
+
 def main() -> NoReturn:
     """The entry point of the `barewire` command."""
+    # A service is stopped with SIGTERM, a closed terminal sends SIGHUP: files and sessions end as well as by Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end_as_by_ctrl_c)
     status = run_command_line(sys.argv[1:])
+    if status == 130 and _ended_by:
+        status = 128 + _ended_by
     try:
         sys.stdout.flush()
     except BrokenPipeError:
