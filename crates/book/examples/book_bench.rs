@@ -413,6 +413,9 @@ fn resident(region: &[u8]) -> usize {
 }
 
 fn main() {
+    // Tables come straight from the system, as in a process that has just begun, and not from what was freed.
+    // SAFETY: called before any other thread is there.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
     let args = args();
     let mut flow = Flow::new(args.instruments, args.seed);
     let mut rise = Vec::new();

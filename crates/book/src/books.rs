@@ -5,9 +5,9 @@ use crate::grid::{Best, Scale, Side as BookSide};
 use crate::keys::{Keys, Refused};
 use crate::levels::{LevelKey, LevelLine, Sum};
 use crate::lines::Lines;
-use crate::orders::{OrderRecord, Orders};
+use crate::orders::{OrderLine, OrderRecord, Orders};
 use crate::room::Room;
-use crate::table::{Place, Sought, Table, parts};
+use crate::table::{Bucket, Place, Sought, Table, handle, parts};
 use alloc::vec::Vec;
 use barewire_types::{NoPrefetch, Prefetch, Price, Side};
 use core::hint::select_unpredictable;
@@ -46,14 +46,6 @@ pub struct Replaced {
     pub refused: Option<BookError>,
     /// Whether the best price, or the summed size at it, of either side is another than before the call.
     pub top_changed: bool,
-}
-
-/// A live order, and where it is.
-#[derive(Clone, Copy)]
-struct Live {
-    place: Place,
-    order: OrderRecord,
-    level: LevelKey,
 }
 
 /// The order-by-order books of a venue. See the [crate's documentation](crate).
@@ -108,13 +100,13 @@ impl<P: Prefetch> Books<P> {
         if size == 0 {
             return Err(self.counters.refuse(BookError::ZeroSize));
         }
-        let Some(live) = self.find(id) else {
+        let Some(change) = self.lessen(id, size) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
-        if size > live.order.size {
+        if change.size < size {
             self.counters.over_reduced = self.counters.over_reduced.saturating_add(1);
         }
-        Ok(self.lessen(&live, size.min(live.order.size)))
+        Ok(change)
     }
 
     /// Removes an order.
@@ -123,10 +115,7 @@ impl<P: Prefetch> Books<P> {
     /// [`UnknownOrder`](BookError::UnknownOrder), counted, with nothing changed.
     #[inline]
     pub fn delete(&mut self, id: u64) -> Result<Change, BookError> {
-        let Some(live) = self.find(id) else {
-            return Err(self.counters.refuse(BookError::UnknownOrder));
-        };
-        Ok(self.lessen(&live, live.order.size))
+        self.lessen(id, u32::MAX).ok_or_else(|| self.counters.refuse(BookError::UnknownOrder))
     }
 
     /// Replaces an order: the old one is removed, and a new one added to the same side of the same book, behind all
@@ -140,21 +129,26 @@ impl<P: Prefetch> Books<P> {
     /// order would take is not known.
     #[inline]
     pub fn replace(&mut self, old: u64, new: u64, price: Price, size: u32) -> Result<Replaced, BookError> {
-        let Some(live) = self.find(old) else {
+        let Some(taken) = self.lessen(old, u32::MAX) else {
             return Err(self.counters.refuse(BookError::UnknownOrder));
         };
-        let owner = live.level.owner;
-        let before = self.best(owner);
-        let taken = self.lessen(&live, live.order.size);
+        let owner = owner_of(taken.instrument, u32::from(taken.side == Side::Ask));
+        let between = self.best(owner);
         let refused = self.place(new, owner, price, size).err();
         let after = self.best(owner);
+        let mut before = (between.key, between.sum.size());
+        if taken.top_changed {
+            let key = key_of(taken.price, owner);
+            let left = if between.key == key { between.sum.size() } else { 0 };
+            before = (key, left + u64::from(taken.size));
+        }
         Ok(Replaced {
             instrument: taken.instrument,
             side: taken.side,
             price: taken.price,
             size: taken.size,
             refused,
-            top_changed: (before.key != after.key) | (before.sum.size() != after.sum.size()),
+            top_changed: before != (after.key, after.sum.size()),
         })
     }
 
@@ -279,7 +273,7 @@ impl<P: Prefetch> Books<P> {
     /// Whether the order with this id is live. See *Following a subset* in the [crate's documentation](crate).
     #[inline]
     pub fn contains(&self, id: u64) -> bool {
-        self.find(id).is_some()
+        self.orders.find(id).is_some_and(|(_, order)| self.levels.level(order.level).is_some())
     }
 
     /// Live orders of all books.
@@ -297,14 +291,6 @@ impl<P: Prefetch> Books<P> {
         &self.counters
     }
 
-    /// The live order with this id. One whose book was cleared is not live, though it may still be in the table.
-    #[inline(always)]
-    fn find(&self, id: u64) -> Option<Live> {
-        let (place, order) = self.orders.find(id)?;
-        let level = self.levels.level(order.level)?;
-        Some(Live { place, order, level })
-    }
-
     /// The best level of a side.
     #[inline(always)]
     fn best(&self, owner: u32) -> Best {
@@ -320,54 +306,117 @@ impl<P: Prefetch> Books<P> {
         if !price.is_defined() {
             return Err(self.counters.refuse(BookError::UndefinedPrice));
         }
-        let place = match self.orders.table.seek(id) {
-            Sought::Vacant(place) if self.orders.arrivals_left() != 0 => place,
-            Sought::Found(place) => self.evict(place, id)?,
+        match self.orders.table.vacancy_at_home(id) {
+            Some(at) if self.orders.arrivals_left() != 0 => self.place_at(at, id, owner, price, size),
+            _ => self.place_away(id, owner, price, size),
+        }
+    }
+
+    /// The same for an order that is here, or finds no room at home.
+    #[inline(never)]
+    fn place_away(&mut self, id: u64, owner: u32, price: Price, size: u32) -> Result<bool, BookError> {
+        let at = match self.orders.table.seek(id) {
+            Sought::Vacant(at) if self.orders.arrivals_left() != 0 => at,
+            Sought::Found(at) => self.evict(at, id)?,
             Sought::Vacant(_) | Sought::Full => return Err(self.no_room(owner, |room| &mut room.orders_refused)),
+        };
+        self.place_at(at, id, owner, price, size)
+    }
+
+    #[inline(always)]
+    fn place_at(&mut self, at: Place, id: u64, owner: u32, price: Price, size: u32) -> Result<bool, BookError> {
+        let level = LevelKey { key: key_of(price, owner), owner };
+        let Some((home, line)) = self.levels.home_mut(level) else {
+            return Err(self.no_room(owner, |room| &mut room.levels_refused));
+        };
+        let (slot, found) = line.find(level);
+        let (handle, sum) = if found {
+            match line.add(slot, size) {
+                Some(sum) => (handle(home, slot), sum),
+                None => return Err(self.at_limit(owner)),
+            }
+        } else {
+            self.join(level, size)?
         };
         let Some(side) = side_mut(&mut self.sides, owner) else {
             return Err(self.counters.refuse(BookError::BadInstrument));
         };
-        let level = LevelKey { key: key_of(price, owner), owner };
-        let (at, sum) = match self.levels.seek(level) {
-            Sought::Found(at) => match self.levels.add(at, size) {
-                Some(sum) => (at, sum),
-                None => return Err(self.at_limit(owner)),
-            },
+        // An empty side's key is 0, which no key is below.
+        let top_changed = level.key >= side.best.key;
+        side.best = select_unpredictable(top_changed, Best { key: level.key, sum }, side.best);
+        self.orders.put(at, OrderRecord { id, size, level: handle });
+        Ok(top_changed)
+    }
+
+    /// Adds an order to a level that is not at home, or makes the level.
+    #[inline(never)]
+    fn join(&mut self, level: LevelKey, size: u32) -> Result<(u32, Sum), BookError> {
+        let LevelKey { key, owner } = level;
+        match self.levels.seek(level) {
+            Sought::Found(at) => {
+                let sum = self.levels.bucket_mut(at.bucket).and_then(|line| line.add(at.slot, size));
+                sum.map(|sum| (at.handle(), sum)).ok_or_else(|| self.at_limit(owner))
+            }
             Sought::Vacant(at) => {
-                let scale = scale(&self.ticks, owner, side);
-                match side.insert(&mut self.keys, level.key, scale) {
+                let Some(side) = side_mut(&mut self.sides, owner) else {
+                    return Err(self.counters.refuse(BookError::BadInstrument));
+                };
+                match side.insert(&mut self.keys, key, scale(&self.ticks, owner, side)) {
                     Ok(()) => {}
                     Err(Refused::NoRoom) => return Err(self.no_room(owner, |room| &mut room.keys_refused)),
                     Err(Refused::AtLimit) => return Err(self.at_limit(owner)),
                 }
                 let sum = Sum::one(size);
                 self.levels.put(at, level, sum);
-                (at, sum)
+                Ok((at.handle(), sum))
             }
-            Sought::Full => return Err(self.no_room(owner, |room| &mut room.levels_refused)),
-        };
-        // An empty side's key is 0, which no key is below.
-        let top_changed = level.key >= side.best.key;
-        side.best = select_unpredictable(top_changed, Best { key: level.key, sum }, side.best);
-        self.orders.put(place, OrderRecord { id, size, level: at.handle() });
-        Ok(top_changed)
+            Sought::Full => Err(self.no_room(owner, |room| &mut room.levels_refused)),
+        }
     }
 
-    /// Takes `size`, which is not more than is left, from a live order.
+    /// Takes `most`, or what is left, from the live order with this id; `None` where there is none. One whose book was
+    /// cleared is not live, though it may still be in the table.
     #[inline(always)]
-    fn lessen(&mut self, live: &Live, size: u32) -> Change {
-        let Live { place, order, level } = *live;
-        let remaining = order.size - size;
-        let whole = remaining == 0;
-        self.orders.set_size(place, remaining);
-        let sum = self.levels.lessen(order.level, size, whole);
+    fn lessen(&mut self, id: u64, most: u32) -> Option<Change> {
+        let (_, line) = self.orders.table.home_mut(id)?;
+        let (slot, found) = line.find(id);
+        if !(found & OrderLine::distinct(id)) {
+            return self.lessen_away(id, most);
+        }
+        let (left, handle) = line.order(slot);
+        let size = most.min(left);
+        let (level, sum) = self.levels.lessen(handle, size, size == left)?;
+        line.set_size(slot, left - size);
+        if size == left {
+            self.orders.table.release_at_home();
+        }
+        Some(self.lessened(handle, level, sum, size, left - size))
+    }
+
+    /// The same for an order that is not at home.
+    #[inline(never)]
+    fn lessen_away(&mut self, id: u64, most: u32) -> Option<Change> {
+        let place = self.orders.table.find(id)?;
+        let line = self.orders.table.bucket_mut(place.bucket)?;
+        let (left, handle) = line.order(place.slot);
+        let size = most.min(left);
+        let (level, sum) = self.levels.lessen(handle, size, size == left)?;
+        line.set_size(place.slot, left - size);
+        if size == left {
+            self.orders.table.release(place);
+        }
+        Some(self.lessened(handle, level, sum, size, left - size))
+    }
+
+    /// Lets a side follow a level from which something was taken.
+    #[inline(always)]
+    fn lessened(&mut self, handle: u32, level: LevelKey, sum: Sum, size: u32, remaining: u32) -> Change {
         let mut top_changed = false;
         if let Some(side) = side_mut(&mut self.sides, level.owner) {
             top_changed = side.best.key == level.key;
             side.best.sum = select_unpredictable(top_changed, sum, side.best.sum);
             if sum.is_none() {
-                self.level_gone(order.level, level, top_changed);
+                self.level_gone(handle, level, top_changed);
             }
         }
         Change {
@@ -410,7 +459,7 @@ impl<P: Prefetch> Books<P> {
             Some(order) if self.levels.level(order.level).is_none() => self.levels.let_go(order.level),
             _ => return Err(self.counters.refuse(BookError::DuplicateOrder)),
         }
-        self.orders.set_size(place, 0);
+        self.orders.take(place);
         self.swept -= 1;
         match self.orders.table.seek(id) {
             Sought::Vacant(place) => Ok(place),

@@ -1,6 +1,6 @@
 //! The price levels, three to a cache line, found by book, side and price.
 
-use crate::table::{Bucket, Place, Table, fold, parts};
+use crate::table::{Bucket, Place, Table, parts};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
 /// Bits of a sum that count orders; the others sum sizes.
@@ -90,7 +90,7 @@ impl Bucket for LevelLine {
     #[inline(always)]
     fn hash(LevelKey { key, owner }: LevelKey, seed: u64) -> u64 {
         let owner = u64::from(owner & !CLEARED).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        fold(key ^ owner ^ seed, 0x9E37_79B9_7F4A_7C15)
+        (key ^ owner).wrapping_mul(seed)
     }
 
     #[inline(always)]
@@ -139,6 +139,16 @@ impl Bucket for LevelLine {
     }
 }
 
+impl LevelLine {
+    /// Adds an order to a level. `None`, with nothing changed, where it would be more than a level can have.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, slot: usize, size: u32) -> Option<Sum> {
+        let sum = self.sums.get_mut(slot)?;
+        *sum = sum.plus_one(size)?;
+        Some(*sum)
+    }
+}
+
 impl Table<LevelLine> {
     /// The level that an order's handle leads to; `None` where its book was cleared.
     #[inline(always)]
@@ -168,23 +178,18 @@ impl Table<LevelLine> {
         }
     }
 
-    /// Adds an order to a level. `None`, with nothing changed, where it would be more than a level can have.
+    /// Takes size from a level, and with `whole` an order too. `None`, with nothing changed, where its book was cleared.
+    /// A level without orders is to be [taken out](Self::take).
     #[inline(always)]
-    pub(crate) fn add(&mut self, place: Place, size: u32) -> Option<Sum> {
-        let sum = self.bucket_mut(place.bucket)?.sums.get_mut(place.slot)?;
-        *sum = sum.plus_one(size)?;
-        Some(*sum)
-    }
-
-    /// Takes size from a level, and with `whole` an order too. A level without orders is to be [taken out](Self::take).
-    #[inline(always)]
-    pub(crate) fn lessen(&mut self, handle: u32, size: u32, whole: bool) -> Sum {
+    pub(crate) fn lessen(&mut self, handle: u32, size: u32, whole: bool) -> Option<(LevelKey, Sum)> {
         let (bucket, slot) = parts(handle);
-        let Some(sum) = self.bucket_mut(bucket).and_then(|line| line.sums.get_mut(slot)) else {
-            return Sum::default();
-        };
-        *sum = sum.less(size, whole);
-        *sum
+        let line = self.bucket_mut(bucket)?;
+        let owner = *line.owners.get(slot)?;
+        if owner & CLEARED != 0 {
+            return None;
+        }
+        line.sums[slot] = line.sums[slot].less(size, whole);
+        Some((LevelKey { key: line.keys[slot], owner }, line.sums[slot]))
     }
 
     /// Counts out a level whose sum has become none.
@@ -210,8 +215,10 @@ impl Table<LevelLine> {
     /// Lets one order of a cleared level go.
     pub(crate) fn let_go(&mut self, handle: u32) {
         let (bucket, slot) = parts(handle);
-        let Some(level) = self.bucket(bucket).and_then(|line| line.key(slot)) else { return };
-        if self.lessen(handle, 0, true).is_none() {
+        let Some(line) = self.bucket_mut(bucket) else { return };
+        let Some(level) = line.key(slot) else { return };
+        line.sums[slot] = line.sums[slot].less(0, true);
+        if line.sums[slot].is_none() {
             self.take(handle, level);
         }
     }

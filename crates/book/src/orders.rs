@@ -1,6 +1,6 @@
 //! The live orders, four to a cache line, found by id.
 
-use crate::table::{Bucket, Place, Sought, Table, fold};
+use crate::table::{Bucket, Place, Sought, Table};
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
@@ -36,6 +36,21 @@ impl OrderLine {
         let (slot, found) = self.find(id);
         (self.levels[slot & 3] & !PASSED, found)
     }
+
+    /// What is left of the order in a slot, and its level's handle.
+    #[inline(always)]
+    pub(crate) fn order(&self, slot: usize) -> (u32, u32) {
+        (self.sizes[slot & 3], self.levels[slot & 3] & !PASSED)
+    }
+
+    /// Sets what is left of the order in a slot. 0 empties it, and the table has to be told.
+    #[inline(always)]
+    pub(crate) fn set_size(&mut self, slot: usize, size: u32) {
+        self.sizes[slot & 3] = size;
+        if size == 0 {
+            self.ids[slot & 3] = 0;
+        }
+    }
 }
 
 impl Bucket for OrderLine {
@@ -54,7 +69,7 @@ impl Bucket for OrderLine {
 
     #[inline(always)]
     fn hash(id: u64, seed: u64) -> u64 {
-        fold(id ^ seed, 0x9E37_79B9_7F4A_7C15)
+        id.wrapping_mul(seed)
     }
 
     #[inline(always)]
@@ -191,16 +206,11 @@ impl Orders {
         }
     }
 
-    /// Sets what is left of an order: 0 takes it out.
-    #[inline(always)]
-    pub(crate) fn set_size(&mut self, place: Place, size: u32) {
+    /// Takes an order out.
+    pub(crate) fn take(&mut self, place: Place) {
         if let Some(line) = self.table.bucket_mut(place.bucket) {
-            let slot = place.slot & 3;
-            line.sizes[slot] = size;
-            if size == 0 {
-                line.ids[slot] = 0;
-                self.table.release(place);
-            }
+            line.set_size(place.slot, 0);
+            self.table.release(place);
         }
     }
 

@@ -55,12 +55,12 @@ pub(crate) struct Room {
     max: [usize; 3],
 }
 
-/// The seed of [`Books::new`]: the first digits of pi.
-const SEED: u64 = 0x243F_6A88_85A3_08D3;
+/// What the hash of [`Books::new`] multiplies by: the golden ratio, which spreads ids that only rise most evenly.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// What prices are usually apart: a cent.
 const TICK: NonZeroU64 = NonZeroU64::new(10_000_000).unwrap();
 /// Slots for each order that fits before growth, in percent: 20 bytes a slot, its arrival included.
-const ORDER_SLOTS_PERCENT: usize = 200;
+const ORDER_SLOTS_PERCENT: usize = 230;
 /// Slots for each level that fits before growth, in percent: 21 bytes a slot.
 const LEVEL_SLOTS_PERCENT: usize = 160;
 /// The share of slots at which a table is full, in percent: what is between is for what comes in mid-packet.
@@ -103,7 +103,7 @@ impl<P: Prefetch> Books<P> {
     /// # Panics
     /// Where the system has no memory; [`Books::try_new`] says so instead.
     pub fn new(capacity: Capacity, prefetch: P) -> Books<P> {
-        match Books::try_new(capacity, prefetch, SEED) {
+        match Books::try_new(capacity, prefetch, 0) {
             Ok(books) => books,
             Err(error) => panic!("{error}"),
         }
@@ -118,6 +118,7 @@ impl<P: Prefetch> Books<P> {
     pub fn try_new(capacity: Capacity, prefetch: P, seed: u64) -> Result<Books<P>, OutOfMemory> {
         // An owner has a bit for the side, one for levels of cleared books, and is never 0.
         let instruments = capacity.instruments.min((u32::MAX >> 2) - 1);
+        let multiplier = if seed == 0 { GOLDEN } else { next_seed(seed) };
         let orders = (capacity.orders as usize).max(LEAST_RECORDS);
         let levels = (capacity.levels as usize).max(LEAST_RECORDS);
         let keys = levels.saturating_mul(KEYS_PER_LEVEL);
@@ -126,8 +127,8 @@ impl<P: Prefetch> Books<P> {
         ticks.push(TICK);
         Ok(Books {
             sides: Lines::zeroed(2 * instruments as usize).ok_or(OutOfMemory)?,
-            orders: orders_for(orders, seed).ok_or(OutOfMemory)?,
-            levels: levels_for(levels, seed).ok_or(OutOfMemory)?,
+            orders: orders_for(orders, multiplier).ok_or(OutOfMemory)?,
+            levels: levels_for(levels, multiplier).ok_or(OutOfMemory)?,
             keys: Keys::new(key_lines).ok_or(OutOfMemory)?,
             ticks,
             incomplete: vec![false; instruments as usize],
@@ -263,7 +264,7 @@ impl<P: Prefetch> Books<P> {
     fn sweep(&mut self) {
         let stale: Vec<_> = self.orders.iter().filter(|(_, order)| self.levels.level(order.level).is_none()).collect();
         for (place, order) in stale {
-            self.orders.set_size(place, 0);
+            self.orders.take(place);
             self.levels.let_go(order.level);
         }
         self.swept = 0;
@@ -280,6 +281,10 @@ fn more(room: usize, len: usize, max: usize, refused: bool) -> Option<usize> {
     }
 }
 
+/// Another multiplier for a hash: every bit of it depends on every bit of the last (splitmix64).
 fn next_seed(seed: u64) -> u64 {
-    seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
+    let mut mixed = seed.wrapping_add(GOLDEN);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }

@@ -26,7 +26,7 @@ pub(crate) trait Bucket {
     fn of(line: &[u64; 8]) -> &Self;
     /// A cache line, read as a bucket.
     fn of_mut(line: &mut [u64; 8]) -> &mut Self;
-    /// A number of which every bit depends on every bit of the key and of the seed.
+    /// A number that is as good as any for a key, as far as its upper bits go. The seed is odd.
     fn hash(key: Self::Key, seed: u64) -> u64;
     /// Whether [`Bucket::find`] can be trusted to find this key: not where an empty slot looks as if it had it.
     fn distinct(key: Self::Key) -> bool;
@@ -58,7 +58,7 @@ impl Place {
     /// The place as a number that leads back to its bucket and slot.
     #[inline(always)]
     pub(crate) fn handle(self) -> u32 {
-        (self.bucket << 2 | self.slot) as u32
+        handle(self.bucket, self.slot)
     }
 }
 
@@ -90,7 +90,7 @@ impl<B: Bucket> Table<B> {
         if buckets > MAX_BUCKETS {
             return None;
         }
-        Some(Table { lines: Lines::zeroed(buckets)?, seed, len: 0, limit, bucket: PhantomData })
+        Some(Table { lines: Lines::zeroed(buckets)?, seed: seed | 1, len: 0, limit, bucket: PhantomData })
     }
 
     #[inline(always)]
@@ -138,6 +138,13 @@ impl<B: Bucket> Table<B> {
         if bucket + 1 == self.lines.count() { 0 } else { bucket + 1 }
     }
 
+    /// The home of a record, where nearly all are.
+    #[inline(always)]
+    pub(crate) fn home_mut(&mut self, key: B::Key) -> Option<(usize, &mut B)> {
+        let home = self.home(key);
+        Some((home, self.bucket_mut(home)?))
+    }
+
     /// The record with this key.
     #[inline(always)]
     pub(crate) fn find(&self, key: B::Key) -> Option<Place> {
@@ -170,24 +177,21 @@ impl<B: Bucket> Table<B> {
         None
     }
 
-    /// The record with this key, or where it can be put.
+    /// Where a record with this key can be put, if that is at home and the record is known to be nowhere.
     #[inline(always)]
-    pub(crate) fn seek(&self, key: B::Key) -> Sought {
+    pub(crate) fn vacancy_at_home(&self, key: B::Key) -> Option<Place> {
         let home = self.home(key);
-        let Some(bucket) = self.bucket(home) else { return Sought::Full };
-        let (slot, found) = bucket.find(key);
-        if found & B::distinct(key) {
-            return Sought::Found(Place { bucket: home, slot, home });
-        }
+        let bucket = self.bucket(home)?;
+        let (_, found) = bucket.find(key);
         let (slot, vacant) = bucket.vacancy();
-        if vacant & bucket.unpassed() & (self.len < self.limit) & B::distinct(key) {
-            return Sought::Vacant(Place { bucket: home, slot, home });
-        }
-        self.seek_away(home, key)
+        let known = !found & vacant & bucket.unpassed() & (self.len < self.limit) & B::distinct(key);
+        if known { Some(Place { bucket: home, slot, home }) } else { None }
     }
 
+    /// The record with this key, or where it can be put.
     #[inline(never)]
-    fn seek_away(&self, home: usize, key: B::Key) -> Sought {
+    pub(crate) fn seek(&self, key: B::Key) -> Sought {
+        let home = self.home(key);
         let mut at = home;
         let mut vacancy = None;
         for _ in 0..MAX_PROBES {
@@ -218,6 +222,12 @@ impl<B: Bucket> Table<B> {
         if place.bucket != place.home {
             self.walk(place, 1);
         }
+    }
+
+    /// Counts a record out, which its owner has emptied, and which was at home.
+    #[inline(always)]
+    pub(crate) fn release_at_home(&mut self) {
+        self.len -= 1;
     }
 
     /// Counts a record out, which its owner has emptied.
@@ -263,15 +273,14 @@ impl<B: Bucket> Table<B> {
     }
 }
 
+/// A bucket and a slot as one number.
+#[inline(always)]
+pub(crate) fn handle(bucket: usize, slot: usize) -> u32 {
+    (bucket << 2 | slot) as u32
+}
+
 /// The bucket and the slot that a handle leads to.
 #[inline(always)]
 pub(crate) fn parts(handle: u32) -> (usize, usize) {
     ((handle >> 2) as usize, (handle & 3) as usize)
-}
-
-/// Folds a product of both into 64 bits (wyhash).
-#[inline(always)]
-pub(crate) fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product >> 64) as u64 ^ product as u64
 }
