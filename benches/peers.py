@@ -47,7 +47,7 @@ class Contender:
 BOOK = "L3 books of every instrument"
 ROWS = "best bid and offer, as numpy arrays in Python"
 ORDERS = "order events, as numpy arrays in Python"
-DECODE = "decoding alone"
+DECODE = "decoding"
 RING = "from shared memory"
 
 CONTENDERS = [
@@ -59,13 +59,13 @@ CONTENDERS = [
     Contender(ROWS, "itch-book 0.2.1", "`batches(tables=('bbo',))`", "itch-book-bbo"),
     Contender(ORDERS, "barewire", "`replay(records='mbo')`", "barewire-mbo", ours=True),
     Contender(ORDERS, "itch-book 0.2.1", "`batches(tables=('messages',))`", "itch-book-messages"),
-    Contender(DECODE, "barewire", "every field read, in the core", "core:decode_msgs_per_s", ours=True),
-    Contender(DECODE, "barewire", "books built, then a Python object each", "barewire-events", ours=True),
+    Contender(DECODE, "barewire", "every field read, compiled: `barewire bench book`", "core:decode_msgs_per_s", ours=True),
+    Contender(DECODE, "barewire", "books built as well, a Python object each", "barewire-events", ours=True),
     Contender(DECODE, "itchcpp 1.6.4", "a Python object each", "itchcpp-objects"),
     Contender(DECODE, "itchfeed 1.6.4", "a Python object each, without itchcpp", "itchfeed-objects"),
     Contender(DECODE, "meatpy 0.5.0", "a Python object each", "meatpy-objects"),
     Contender(DECODE, "databento-dbn 0.72.0", "a Python object each, from DBN", "dbn-objects"),
-    Contender(RING, "barewire", "one reader on another core, in the core", "ring:read_msgs_per_s", ours=True),
+    Contender(RING, "barewire", "compiled reader on another core", "ring:read_msgs_per_s", ours=True),
     Contender(RING, "barewire", "Python, numpy batches", "barewire-ring-batches", ours=True),
     Contender(RING, "barewire", "Python, a call of `on_event` each", "barewire-ring-events", ours=True),
     Contender(RING, "iceoryx2 0.10.0", "Python, a sample each", "iceoryx2-python"),
