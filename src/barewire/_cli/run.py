@@ -70,7 +70,8 @@ def run(
             raise ConfigError(f"--records {records!r}: expected {expected}, which feed.records asks for")
     chosen = None if strategy is None else _load_strategy(strategy)
     quiet = output == "-"
-    view = json_lines() if as_json else live_view(repr(feed)) if live else plain_lines()
+    title = f"{feed.config.feed.name}, {feed.config.feed.protocol}"
+    view = json_lines() if as_json else live_view(title) if live else plain_lines()
     with ExitStack() as stack:
         report = stack.enter_context(view)
         stack.enter_context(feed)
