@@ -139,7 +139,7 @@ impl Side {
     /// The key of the best level that is left, after the best one was taken out.
     #[inline(always)]
     pub(crate) fn next_best(&mut self, keys: &mut Keys, scale: Scale) -> Option<u64> {
-        let low = self.base.saturating_add(LOW * scale.tick.get());
+        let low = self.base.saturating_add(LOW.saturating_mul(scale.tick.get()));
         if self.highest(scale).is_none_or(|key| key < low) {
             self.move_down(keys, scale);
         }

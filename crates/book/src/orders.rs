@@ -256,3 +256,48 @@ impl Orders {
         self.highest = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(orders: &mut Orders, id: u64) {
+        let Sought::Vacant(place) = orders.table.seek(id) else { panic!("no room for {id}") };
+        orders.put(place, OrderRecord { id, size: 1, level: 0 });
+    }
+
+    fn in_time(orders: &Orders) -> Vec<u64> {
+        let mut all: Vec<_> = orders.iter().map(|(place, order)| (orders.arrival(place), order.id)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// As long as ids rise no arrival is written; from the first that does not, all are told apart, before and after
+    /// they are counted anew and the table is moved.
+    #[test]
+    fn arrivals() {
+        let mut orders = Orders::new(400, 300, 1).unwrap();
+        for id in [3, 4, 10] {
+            add(&mut orders, id);
+        }
+        assert!(orders.arrivals.iter().all(|&arrival| arrival == 0));
+        for id in [7, 20, 1, 21] {
+            add(&mut orders, id);
+        }
+        let want = [3, 4, 10, 7, 20, 1, 21];
+        assert_eq!(in_time(&orders), want);
+        orders.next_arrival = u32::MAX - 1;
+        add(&mut orders, 2);
+        assert_eq!(orders.arrivals_left(), 0);
+        orders.count_arrivals_anew();
+        assert_eq!(orders.arrivals_left(), u32::MAX - 9);
+        add(&mut orders, 0);
+        let mut moved = Orders::new(800, 600, 5).unwrap();
+        moved.take_over(&orders).unwrap();
+        add(&mut moved, 5);
+        assert_eq!(in_time(&moved), [3, 4, 10, 7, 20, 1, 21, 2, 0, 5]);
+        moved.clear();
+        add(&mut moved, 9);
+        assert!(moved.arrivals.iter().all(|&arrival| arrival == 0));
+    }
+}

@@ -250,11 +250,11 @@ impl<P: Prefetch> Books<P> {
             moved.put(place, level, sum);
             *handles.get_mut(old.handle() as usize)? = place.handle();
         }
-        let places: Vec<_> = self.orders.table.places().collect();
-        for place in places {
-            let handle = self.orders.order(place).and_then(|order| handles.get(order.level as usize));
-            if let Some(&handle) = handle {
-                self.orders.set_level(place, handle);
+        for handle in 0..self.orders.table.handles() {
+            let Some(place) = self.orders.table.occupied(handle) else { continue };
+            let level = self.orders.order(place).and_then(|order| handles.get(order.level as usize));
+            if let Some(&level) = level {
+                self.orders.set_level(place, level);
             }
         }
         Some(moved)
@@ -262,10 +262,13 @@ impl<P: Prefetch> Books<P> {
 
     /// Takes the orders of cleared books out of the table.
     fn sweep(&mut self) {
-        let stale: Vec<_> = self.orders.iter().filter(|(_, order)| self.levels.level(order.level).is_none()).collect();
-        for (place, order) in stale {
-            self.orders.take(place);
-            self.levels.let_go(order.level);
+        for handle in 0..self.orders.table.handles() {
+            let Some(place) = self.orders.table.occupied(handle) else { continue };
+            let Some(order) = self.orders.order(place) else { continue };
+            if self.levels.level(order.level).is_none() {
+                self.orders.take(place);
+                self.levels.let_go(order.level);
+            }
         }
         self.swept = 0;
     }

@@ -259,11 +259,15 @@ impl<B: Bucket> Table<B> {
         Place { bucket, slot, home: self.home(key) }
     }
 
+    /// The place of the record with this handle, if there is one.
+    pub(crate) fn occupied(&self, handle: usize) -> Option<Place> {
+        let (bucket, slot) = parts(u32::try_from(handle).ok()?);
+        Some(Place { bucket, slot, home: self.home(self.bucket(bucket)?.key(slot)?) })
+    }
+
     /// The places of all records, in no particular order.
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
-        let slots = (0..self.lines.count()).flat_map(|bucket| (0..B::RECORDS).map(move |slot| (bucket, slot)));
-        slots
-            .filter_map(|(bucket, slot)| Some(Place { bucket, slot, home: self.home(self.bucket(bucket)?.key(slot)?) }))
+        (0..self.handles()).filter_map(|handle| self.occupied(handle))
     }
 
     /// Takes every record out.

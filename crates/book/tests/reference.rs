@@ -2,7 +2,7 @@
 
 mod driver;
 
-use barewire_book::Capacity;
+use barewire_book::{Capacity, Counters};
 use barewire_types::{Price, Side};
 use driver::{Op, Pair};
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ impl Rng {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
-    /// Everything collides: two dozen ids, a dozen prices, four instruments, a table for eight.
+    /// Everything collides: two dozen ids, a dozen prices, five instruments.
     #[test]
     fn tiny_spaces(records in prop::collection::vec(any::<[u8; 8]>(), 0..400)) {
         driver::run(&records.concat());
@@ -90,6 +90,51 @@ fn growth() {
     }
 }
 
+/// Prices that wander far over a book that stays small, under ids that only rise, and orders that stay behind: the grid
+/// moves up and down, and levels go in and out of it.
+#[test]
+fn wandering() {
+    for seed in 0..4 {
+        let mut rng = Rng(seed);
+        let mut pair = Pair::new(Capacity { instruments: 5, orders: 500, levels: 500 }, seed);
+        let (mut mid, mut speed) = (0, 0);
+        let mut live = Vec::new();
+        for id in 0..40_000 {
+            if id % 1000 == 0 {
+                speed = rng.below(21) as i64 - 10;
+            }
+            mid += speed * rng.below(3) as i64;
+            let instrument = rng.below(5) as u32;
+            let tick = [10_000_000, 100_000, 1, 300_000, i64::MAX / 100_000_000][instrument as usize];
+            let side = if rng.below(2) == 0 { Side::Bid } else { Side::Ask };
+            let ticks = mid + rng.below(60) as i64 - 30;
+            let price = match rng.below(50) {
+                0 => Price(ticks * tick * rng.below(20) as i64),
+                1 => Price(ticks * tick + rng.below(tick as u64) as i64),
+                _ => Price(ticks * tick),
+            };
+            let size = 1 + rng.below(100) as u32;
+            if rng.below(10) == 0 && !live.is_empty() {
+                let old = rng.below(live.len() as u64) as usize;
+                pair.apply(Op::Replace { old: live.swap_remove(old), new: id, price, size });
+            } else {
+                pair.apply(Op::Add { instrument, id, side, price, size });
+            }
+            live.push(id);
+            while live.len() > 300 {
+                // Mostly young ones, so that some stay far behind.
+                let span = 1 + rng.below(300);
+                let at = live.len() - 1 - rng.below(span) as usize;
+                pair.apply(Op::Delete { id: live.swap_remove(at) });
+            }
+            if id % 1000 == 999 {
+                pair.apply(Op::Maintain);
+            }
+        }
+        assert_eq!(pair.reference.counters, Counters { grown: pair.reference.counters.grown, ..Counters::default() });
+    }
+}
+
 /// Thousands of levels on one side, touched anywhere: blocks of every size.
 #[test]
 fn many_levels() {
@@ -98,7 +143,7 @@ fn many_levels() {
     for id in 0..12_000 {
         let price = Price(rng.below(10_000) as i64 - 5_000);
         let side = if rng.below(8) == 0 { Side::Ask } else { Side::Bid };
-        pair.apply(Op::Add { instrument: 0, id, side, price, size: 1 });
+        pair.apply(Op::Add { instrument: id as u32 % 2, id, side, price, size: 1 });
         if rng.below(3) == 0 {
             pair.apply(Op::Delete { id: rng.below(id + 1) });
         }

@@ -42,12 +42,12 @@ impl Op {
             0..=99 => {
                 let side = [Side::Bid, Side::Ask, Side::Bid, Side::Ask, Side::Bid, Side::Ask, Side::Bid, Side::None]
                     [usize::from(kind % 8)];
-                Op::Add { instrument: u32::from(instrument % 5), id: id(new), side, price, size }
+                Op::Add { instrument: u32::from(instrument % 6), id: id(new), side, price, size }
             }
             100..=149 => Op::Reduce { id: id(new), size },
             150..=199 => Op::Delete { id: id(new) },
             200..=239 => Op::Replace { old: id(new), new: id(instrument), price, size },
-            240..=246 => Op::Clear { instrument: u32::from(instrument % 5) },
+            240..=246 => Op::Clear { instrument: u32::from(instrument % 6) },
             247 => Op::ClearAll,
             _ => Op::Maintain,
         }
@@ -182,9 +182,15 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Books whose instruments have ticks that fit their prices well, badly, or not at all.
     pub fn new(capacity: Capacity, seed: u64) -> Pair {
+        let mut books = Books::try_new(capacity, NoPrefetch, seed).expect("memory");
+        for instrument in 0..capacity.instruments {
+            let tick = [10_000_000, 100_000, 1, 300_000, i64::MAX / 3][instrument as usize % 5];
+            assert!(books.set_tick(instrument, Price(tick)));
+        }
         Pair {
-            books: Books::try_new(capacity, NoPrefetch, seed).expect("memory"),
+            books,
             reference: Reference { instruments: capacity.instruments, ..Reference::default() },
             capacity,
             incomplete: vec![false; capacity.instruments as usize],
@@ -195,6 +201,7 @@ impl Pair {
 
     /// Does one thing to both, and compares what they say.
     pub fn apply(&mut self, op: Op) {
+        self.look_ahead(op);
         match op {
             Op::Add { instrument, id, side, price, size } => {
                 let before = self.reference.top(instrument);
@@ -273,6 +280,23 @@ impl Pair {
                 assert_eq!(self.books.counters().growth_failed, 0);
                 self.check_all();
             }
+        }
+    }
+
+    /// Looking ahead is allowed for anything, and changes nothing.
+    fn look_ahead(&self, op: Op) {
+        let books = &self.books;
+        match op {
+            Op::Add { instrument, id, side, price, .. } => {
+                books.prefetch_order(id);
+                books.prefetch_instrument(instrument);
+                books.prefetch_level(true, instrument, side, price);
+                books.prefetch_levels_of(id);
+            }
+            Op::Reduce { id, size } => books.prefetch_level(false, size, Side::None, Price(id as i64)),
+            Op::Delete { id } | Op::Replace { old: id, .. } => books.prefetch_levels_of(id),
+            Op::Clear { instrument } => books.prefetch_instrument(!instrument),
+            Op::ClearAll | Op::Maintain => {}
         }
     }
 
@@ -408,7 +432,7 @@ impl Pair {
 /// Runs any bytes as calls: the body of the fuzz target, and of a property test.
 pub fn run(bytes: &[u8]) {
     let (records, _) = bytes.as_chunks::<8>();
-    let capacity = Capacity { instruments: 4, orders: 8, levels: 8 };
+    let capacity = Capacity { instruments: 5, orders: 8, levels: 8 };
     let mut pair = Pair::new(capacity, records.len() as u64);
     for &record in records {
         pair.apply(Op::from_bytes(record));
