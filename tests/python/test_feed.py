@@ -325,6 +325,7 @@ def producer(lines: list[dict[str, Any]]) -> Iterator[tuple[Callable[..., subpro
     for process in started:
         process.kill()
         process.communicate()
+    Path(f"/dev/shm/barewire.{name}").unlink(missing_ok=True)  # a killed producer leaves its ring behind
 
 
 def test_another_process_reads_the_ring(
