@@ -218,6 +218,8 @@ fn run(
     tasks: &Inbox<Task>,
 ) -> io::Result<()> {
     let result = receive(pipeline, &mut receiver, stop, tasks);
+    // What the kernel dropped since it was last asked; where it cannot say any more, that is what `result` is about.
+    let _ = receiver.refresh();
     pipeline.flush(clock::now());
     flush(pipeline, &receiver);
     // Nobody who asked is left without an answer.
@@ -235,7 +237,7 @@ fn receive(
 ) -> io::Result<()> {
     let (mut next_flush, mut flushes) = (0, 0u64);
     while !stop.load(Ordering::Relaxed) {
-        receiver.receive(&mut |packet| {
+        let received = receiver.receive(&mut |packet| {
             pipeline.packet(&Input {
                 line: packet.line,
                 payload: packet.payload,
@@ -244,7 +246,7 @@ fn receive(
             });
         })?;
         if pipeline.is_waiting() {
-            pipeline.give_up(clock::now());
+            pipeline.give_up(clock::now(), received == 0);
         }
         let now = clock::monotonic();
         if now >= next_flush {

@@ -29,6 +29,10 @@ impl Framing for MoldUdp64 {
     #[inline]
     fn parse(payload: &[u8]) -> Option<Framed<Messages<'_>>> {
         let packet = Packet::parse(payload).ok()?;
+        if packet.kind() == PacketKind::Messages && packet.whole() == 0 {
+            // It declares messages and holds none: not a heartbeat.
+            return None;
+        }
         let mut session = [0; 16];
         session[..10].copy_from_slice(&packet.session().0);
         Some(Framed {
@@ -169,18 +173,33 @@ impl<P: Prefetch> Nasdaq<P> {
             // A joiner in mid-session meets orders of instruments it has no name for: kept unless symbols were asked for.
             return self.wanted.is_none();
         };
-        self.symbols[usize::from(locate)] = *symbol;
+        let (id, index) = (u32::from(locate), usize::from(locate));
+        let announced = self.symbols[index] == *symbol;
+        self.symbols[index] = *symbol;
         let symbol = symbol.trim_ascii_end();
         let followed = self.wanted.as_ref().is_none_or(|wanted| wanted.contains(symbol));
-        self.known[usize::from(locate)] = if followed { Known::Followed } else { Known::Ignored };
+        self.known[index] = if followed { Known::Followed } else { Known::Ignored };
         if followed {
-            self.instruments.push(Instrument { id: locate.into(), symbol: symbol.to_vec() });
-            counters.bump(Counter::Instruments);
-            if !out.sink_mut().name_instrument(locate.into(), symbol) {
+            self.instruments.push(Instrument { id, symbol: symbol.to_vec() });
+            counters.set(Counter::Instruments, self.instruments.len() as u64);
+            // A name that the ring had from an earlier session, it has still.
+            if !announced && !out.sink_mut().name_instrument(id, symbol) {
                 counters.bump(Counter::DirectoryOverflow);
             }
         }
         followed
+    }
+
+    /// An instrument's number is another's from now on: its book and name are void. One entry an instrument, whatever comes.
+    #[cold]
+    fn forget<S: Sink>(&mut self, at: &At<'_>, out: &mut Publisher<S>) {
+        if let Some(known) = self.known.get_mut(at.instrument as usize) {
+            *known = Known::Unnamed;
+        }
+        self.instruments.retain(|instrument| instrument.id != at.instrument);
+        if self.books.clear(at.instrument).is_ok() && self.publish.mbo {
+            out.push(self.mbo(at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
+        }
     }
 
     #[inline(always)]
@@ -558,9 +577,9 @@ impl<P: Prefetch> Nasdaq<P> {
                 Counter::MessagesStatus
             }
             Message::StockDirectory(m) => {
-                let locate = usize::from(m.stock_locate.get());
-                if self.symbols[locate] != m.stock {
-                    self.known[locate] = Known::Unnamed;
+                let locate = m.stock_locate.get();
+                if self.symbols[usize::from(locate)] != m.stock && self.known[usize::from(locate)] != Known::Unnamed {
+                    self.forget(&at!(m), out);
                 }
                 followed!(m, Some(&m.stock));
                 Counter::MessagesReference

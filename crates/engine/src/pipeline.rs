@@ -11,6 +11,10 @@ use crate::venue::{Context, Framing, Venue};
 const LOOK_AHEAD: usize = 12;
 /// Messages between asking for a message's levels and using them.
 const TOUCH_AHEAD: usize = 6;
+/// Held messages that are delivered before the books get a chance to grow.
+const ROW_PART: u64 = 256;
+/// Under load, the holds after which a hole is given up although packets are still waiting to be read.
+const PATIENCE: u64 = 8;
 
 /// One packet as it came from a receive path or a file.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,10 @@ pub struct Pipeline<V, S> {
     publisher_id: u8,
     /// Messages were lost since the books were last known to be right.
     stale: bool,
+    /// Whether the session's end was told.
+    has_ended: bool,
+    /// By which clock the last packet's time was taken.
+    ts_source: TsSource,
     /// Of [`Sequencer::superseded`], those that are in the counters.
     superseded: u64,
 }
@@ -65,6 +73,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             counters: Counters::default(),
             publisher_id,
             stale: false,
+            has_ended: false,
+            ts_source: TsSource::None,
             superseded: 0,
         }
     }
@@ -89,9 +99,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             content: framed.content,
             at: input.ts_recv,
         };
-        if self.sequencer.is_waiting() {
-            self.give_up(input.ts_recv);
-        }
+        self.ts_source = input.ts_source;
         let mut context = Context {
             sequence: framed.sequence.0,
             ts_recv: input.ts_recv,
@@ -101,6 +109,12 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         let mut outcome = self.sequencer.accept(&arrival);
         if outcome == Outcome::NewSession {
             self.begin(&arrival, &context);
+            outcome = self.sequencer.accept(&arrival);
+        }
+        while outcome == Outcome::NoRoom {
+            // Each turn moves on; where none can, the packet is dropped, and counted as what it is.
+            let Some(missing) = self.sequencer.make_room(&arrival) else { break };
+            self.lost(&missing, input.ts_recv);
             outcome = self.sequencer.accept(&arrival);
         }
         let counter = match outcome {
@@ -126,18 +140,16 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                 Counter::PacketsDuplicate
             }
             Outcome::Heartbeat => Counter::PacketsHeartbeat,
-            Outcome::EndOfSession => {
-                if self.counters.get(Counter::SessionEnded) == 0 {
-                    self.session_end(&context);
-                }
-                Counter::PacketsEndOfSession
-            }
-            Outcome::TooFar => Counter::PacketsTooFar,
+            Outcome::EndOfSession => Counter::PacketsEndOfSession,
+            Outcome::TooFar | Outcome::NoRoom => Counter::PacketsTooFar,
             Outcome::ForeignSession => Counter::PacketsForeignSession,
             // A second new session after the first was begun cannot be.
             Outcome::Invalid | Outcome::NewSession => Counter::PacketsMalformed,
         };
         self.counters.bump(counter);
+        if self.sequencer.has_ended() != self.has_ended {
+            self.session_end(input.ts_recv);
+        }
         self.out.end_of_packet();
         self.venue.maintain(&mut self.counters);
     }
@@ -166,9 +178,15 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
     }
 
-    /// Delivers the held messages whose turn has come.
+    /// Delivers the held messages whose turn has come, with time for the books to grow in between.
     #[cold]
     fn row(&mut self) {
+        while self.part_of_row() == ROW_PART {
+            self.venue.maintain(&mut self.counters);
+        }
+    }
+
+    fn part_of_row(&mut self) -> u64 {
         let Pipeline { venue, sequencer, out, counters, stale, .. } = self;
         let flags = if *stale { Flags::MAYBE_STALE } else { Flags::NONE };
         let mut row = sequencer.row();
@@ -177,7 +195,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             venue.look_ahead(message);
         }
         let mut count = 0;
-        while let Some(Came { at: ts_recv, ts_source, .. }) = row.came() {
+        while count < ROW_PART {
+            let Some(Came { at: ts_recv, ts_source, .. }) = row.came() else { break };
             let context = Context { sequence: row.sequence().0, ts_recv, ts_source, flags };
             let Some(message) = row.next() else { break };
             if let Some(next) = ahead.next() {
@@ -189,6 +208,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         sequencer.delivered(count);
         counters.add(Counter::Messages, count);
         counters.add(Counter::MessagesReordered, count);
+        count
     }
 
     /// Whether something is missing, so that [`give_up`](Self::give_up) is to be called from time to time.
@@ -197,13 +217,35 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.sequencer.is_waiting()
     }
 
-    /// Declares lost what has been missing for too long by `now`, and goes on with what is held behind it.
+    /// Declares lost what has been missing for too long, and goes on with what is held behind it.
+    ///
+    /// `now` is the time, and `drained` says whether everything that had arrived by then was read. While packets wait to be
+    /// read, what is missing may be among them, however late it is: then it is waited for eight times as long.
     #[cold]
-    pub fn give_up(&mut self, now: UnixNanos) {
-        while let Some(missing) = self.sequencer.give_up(now) {
+    pub fn give_up(&mut self, now: UnixNanos, drained: bool) {
+        let patience = if drained { 0 } else { (PATIENCE - 1) * self.sequencer.hold_ns() };
+        // Not to 0, which stands for no time at all.
+        let by = UnixNanos(now.0.saturating_sub(patience).max(u64::from(now != UnixNanos::ABSENT)));
+        while let Some(missing) = self.sequencer.give_up(by) {
             self.lost(&missing, now);
         }
+        if self.sequencer.has_ended() != self.has_ended {
+            self.session_end(now);
+        }
         self.out.end_of_packet();
+        self.venue.maintain(&mut self.counters);
+    }
+
+    /// As [`give_up`](Self::give_up), by the times of a capture: everything before the time of the line that is furthest
+    /// behind has been read.
+    #[cold]
+    pub fn give_up_by_lines(&mut self, now: UnixNanos) {
+        let heard = self.sequencer.lines().iter().filter(|line| line.packets > 0).map(|line| line.last_heard);
+        let drained = heard.min().unwrap_or(now);
+        self.give_up(drained, true);
+        if self.sequencer.is_waiting() {
+            self.give_up(now, false);
+        }
     }
 
     /// Declares lost whatever is missing: nothing more will come.
@@ -211,7 +253,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         while let Some(missing) = self.sequencer.flush() {
             self.lost(&missing, now);
         }
+        if self.sequencer.has_ended() != self.has_ended {
+            self.session_end(now);
+        }
         self.out.end_of_packet();
+        self.venue.maintain(&mut self.counters);
     }
 
     /// Begins the session that a packet belongs to: the first one, or the venue's next.
@@ -221,6 +267,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         if self.sequencer.session().is_some() {
             self.counters.bump(Counter::SessionRestarts);
             self.counters.set(Counter::SessionEnded, 0);
+            self.has_ended = false;
             self.stale = false;
             self.venue.restart(context, &mut self.out);
         }
@@ -290,7 +337,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             publisher_id: self.publisher_id,
             kind: RecordKind::Gap as u8,
             flags: Flags::MAYBE_STALE.0,
-            ts_source: TsSource::User as u8,
+            ts_source: self.ts_source as u8,
             count: missing.count,
             reason: missing.reason as u8,
             reserved: [0; 15],
@@ -300,24 +347,34 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
     }
 
+    /// The session's end was reached; or it turned out that the session goes on.
     #[cold]
-    fn session_end(&mut self, context: &Context) {
-        self.counters.set(Counter::SessionEnded, 1);
+    fn session_end(&mut self, now: UnixNanos) {
+        self.has_ended = self.sequencer.has_ended();
+        self.counters.set(Counter::SessionEnded, self.has_ended.into());
+        if !self.has_ended {
+            return;
+        }
         self.out.push(Status {
             ts_event: 0,
-            ts_recv: context.ts_recv.0,
-            sequence: context.sequence,
+            ts_recv: now.0,
+            sequence: self.sequencer.next().0,
             instrument_id: 0,
             publisher_id: self.publisher_id,
             kind: RecordKind::Status as u8,
             flags: Flags::NONE.0,
-            ts_source: context.ts_source as u8,
+            ts_source: self.ts_source as u8,
             value: 0,
             code: StatusCode::SessionEnd as u8,
             state: 0,
             reason: [b' '; 4],
             reserved: [0; 10],
         });
+    }
+
+    /// Messages accounted for so far.
+    pub fn message_count(&self) -> u64 {
+        self.counters.get(Counter::Messages)
     }
 
     /// The counters, those that are states brought up to date.

@@ -317,10 +317,13 @@ fn frame_into(
         }
         lines.len() - 1
     });
-    let before = pipeline.counters().get(Counter::Messages);
+    let before = pipeline.message_count();
     let ts_source = if frame.ts == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
     pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv: frame.ts, ts_source });
-    pipeline.counters().get(Counter::Messages) - before
+    if pipeline.is_waiting() {
+        pipeline.give_up_by_lines(frame.ts);
+    }
+    pipeline.message_count() - before
 }
 
 /// Holds a replay back to the speed at which it happened.

@@ -88,9 +88,11 @@ impl Rebuilt {
             }
             // Trades and fills leave the book alone.
             b'T' | b'F' => {}
+            // Of one instrument, or of the whole feed.
             b'R' => {
-                self.orders.clear();
-                self.quotes.clear();
+                let goes = |instrument: u32| mbo.instrument_id == 0 || instrument == mbo.instrument_id;
+                self.orders.retain(|_, order| !goes(order.0));
+                self.quotes.retain(|instrument, _| !goes(*instrument));
             }
             other => panic!("action {other}"),
         }
@@ -207,7 +209,10 @@ fn a_gap_is_told_and_the_books_flagged_until_the_venue_begins_anew() {
     feed.sink_mut().records.clear();
     hand(&mut feed, 0, &packet(1201, &messages[1200..1400]));
     assert!(feed.is_waiting() && feed.sink_mut().records.is_empty(), "the other line may bring it yet");
-    feed.give_up(UnixNanos(77 + Sequencing::default().hold_ns));
+    hand(&mut feed, 0, &packet(1401, &messages[1400..1401]));
+    feed.give_up(UnixNanos(77 + Sequencing::default().hold_ns), false);
+    assert!(feed.is_waiting(), "it may be among what waits to be read");
+    feed.give_up(UnixNanos(77 + Sequencing::default().hold_ns), true);
     let records = std::mem::take(&mut feed.sink_mut().records);
     let gap = Gap::from(records[0]);
     assert_eq!((records[0].kind(), gap.sequence, gap.count, gap.reason), (Some(RecordKind::Gap), 1001, 200, 1));
@@ -218,7 +223,8 @@ fn a_gap_is_told_and_the_books_flagged_until_the_venue_begins_anew() {
         bytes[..10].copy_from_slice(b"TEST000002");
         bytes
     };
-    hand(&mut feed, 0, &restarted);
+    let later = UnixNanos(5_000_000_000);
+    feed.packet(&Input { line: 0, payload: &restarted, ts_recv: later, ts_source: TsSource::Kernel });
     let mut rebuilt = Rebuilt::default();
     let records = std::mem::take(&mut feed.sink_mut().records);
     assert_eq!(Mbo::from(records[0]).action, b'R');
@@ -265,6 +271,50 @@ fn heartbeats_and_the_end_are_told_once() {
     assert_eq!(feed.counters().get(Counter::PacketsEndOfSession), 3);
     assert_eq!(feed.counters().get(Counter::SessionEnded), 1);
     feed.counters().check().expect("counters sum up");
+}
+
+/// The venue's end is told when all before it was delivered, not before.
+#[test]
+fn the_end_comes_last() {
+    let messages = day(7, 40);
+    let mut feed = feed(Subscription::All);
+    hand(&mut feed, 0, &packet(1, &messages[..10]));
+    hand(&mut feed, 0, &packet(21, &messages[20..]));
+    hand(&mut feed, 0, &moldudp64::end_of_session(SESSION, Seq(41)));
+    assert_eq!(feed.counters().get(Counter::SessionEnded), 0);
+    hand(&mut feed, 1, &packet(11, &messages[10..20]));
+    assert_eq!(feed.counters().get(Counter::SessionEnded), 1);
+    let last = *feed.sink_mut().records.last().expect("records");
+    assert_eq!(last.kind(), Some(RecordKind::Status));
+    assert_eq!(feed.sink_mut().records.iter().filter(|r| Gap::from(**r).kind == 3).count(), 0);
+}
+
+/// What is released at once may be more than the books had room for: they grow in between, and refuse nothing.
+#[test]
+fn held_messages_give_the_books_time_to_grow() {
+    let messages = day(8, 30_000);
+    let (mut held, mut plain) = (feed(Subscription::All), feed(Subscription::All));
+    let packets: Vec<Vec<u8>> =
+        messages.chunks(20).enumerate().map(|(n, chunk)| packet(1 + 20 * n as u64, chunk)).collect();
+    packets.iter().for_each(|bytes| hand(&mut plain, 0, bytes));
+    // The first packet joins, the second comes last.
+    hand(&mut held, 0, &packets[0]);
+    packets[2..].iter().for_each(|bytes| hand(&mut held, 0, bytes));
+    hand(&mut held, 1, &packets[1]);
+    assert_eq!(held.counters().get(Counter::BookOutOfCapacity), 0);
+    assert_eq!(held.venue().books().digest(), plain.venue().books().digest());
+}
+
+/// A venue (or somebody else) that names an instrument again and again takes no more memory for it.
+#[test]
+fn names_do_not_pile_up() {
+    let mut directory = day(9, 2).into_iter().find(|m| m[0] == b'R').expect("a directory message");
+    let mut feed = feed(Subscription::All);
+    for n in 0..1000u64 {
+        directory[11] = b'A' + (n % 2) as u8;
+        hand(&mut feed, 0, &packet(1 + n, std::slice::from_ref(&directory)));
+    }
+    assert_eq!(feed.venue().instruments().len(), 1);
 }
 
 /// A message that may be anything: right, wrong, cut, of a type that there is not; ids from so few that they collide.

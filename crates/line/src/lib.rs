@@ -8,12 +8,15 @@
 //! `next` is the number that is to be delivered next: below it everything has been delivered or given up. A packet wholly
 //! below `next` is a *duplicate*. One that begins above it is *ahead*: something is missing. Its messages are copied into the
 //! *reordering ring* and wait there until the hole in front of them is closed, by the other line or by late packets, or given
-//! up after [`Config::hold_ns`]: then the missing messages are a declared *gap*. Packets in order never touch the ring.
+//! up after [`Config::hold_ns`]: then the missing messages are a declared *gap*. Packets in order never touch the ring. Where
+//! the ring is full there is no room to wait, and the oldest hole is given up at once.
 //!
-//! Sessions. A packet of another session is taken as the venue's restart when the current session has ended, when it
-//! begins at sequence number 1, or when it is the third in a row; otherwise it is a stray, and counted as such. Packets of
-//! the session before are strays for good: a slow line still delivers its tail. A restart begins a new stream: whoever
-//! keeps books empties them.
+//! What one packet says is not enough to give anything up: numbers can be forged or broken. Two must have shown the hole,
+//! and three in a row a place further ahead than the ring reaches.
+//!
+//! Sessions. A packet of another session is the venue's restart when the current session has ended, or when that one has been
+//! silent for three heartbeats and the packet begins its session or is the third in a row; while the current session
+//! speaks, it is a stray, and counted as such. A restart begins a new stream: whoever keeps books empties them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -76,8 +79,10 @@ pub enum Outcome {
     },
     /// Something before it is missing: [`hold`](Sequencer::hold) its messages.
     Ahead,
-    /// It is further ahead than anything can be held: drop it.
+    /// It is further ahead than anything can be held, and the first to say so: drop it.
     TooFar,
+    /// It is ahead, and there is no room to wait: [`make_room`](Sequencer::make_room), and accept it anew, until it fits.
+    NoRoom,
     /// Every message of it was seen before.
     Duplicate,
     /// A heartbeat: nothing to deliver.

@@ -7,6 +7,10 @@ use crate::{Arrival, Content, LineStats, MAX_LINES, Missing, Outcome, SessionId}
 
 /// A packet of another session is a restart when so many come in a row; likewise packets far ahead of all expectation.
 const TO_BELIEVE: u32 = 3;
+/// Nothing is given up on one packet's word: so many must have said that there is something behind the hole.
+const TO_GIVE_UP: u32 = 2;
+/// A venue that begins a new session without ending the old one has been silent for so long: three heartbeats, ns.
+const QUIET_NS: u64 = 3_000_000_000;
 
 /// How to wait and how much to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,24 +26,29 @@ pub struct Config {
 /// Packets that claim numbers beyond what can be held: a burst of loss, or a forgery.
 #[derive(Clone, Copy, Debug)]
 struct Far {
-    first: u64,
     end: u64,
     seen: u32,
-    since: UnixNanos,
 }
 
 /// The state machine. One feed has one.
 pub struct Sequencer {
     session: Option<SessionId>,
-    /// The session before: its late packets are strays, however many come.
-    previous: Option<SessionId>,
+    /// When the current session was last heard.
+    heard: UnixNanos,
     next: u64,
     /// One past the highest number known to exist; above `next` while something is missing.
     horizon: u64,
     /// Since when the message `next` has been missing.
     missing_since: UnixNanos,
+    /// Packets that said so.
+    evidence: u32,
     far: Option<Far>,
-    ended: bool,
+    /// Packets delivered in order since the session was begun.
+    in_order: u32,
+    /// Packets far below `next` while no more than one was: where the session was joined was wrong.
+    behind: u32,
+    /// One past the session's last number, once the venue has said so.
+    end: Option<u64>,
     stray: Option<(SessionId, u32)>,
     ring: Ring,
     hold_ns: u64,
@@ -52,12 +61,15 @@ impl Sequencer {
     pub fn new(config: Config) -> Sequencer {
         Sequencer {
             session: None,
-            previous: None,
+            heard: UnixNanos::ABSENT,
             next: 1,
             horizon: 1,
             missing_since: UnixNanos::ABSENT,
+            evidence: 0,
             far: None,
-            ended: false,
+            in_order: 0,
+            behind: 0,
+            end: None,
             stray: None,
             ring: Ring::new(config.capacity, config.longest_message),
             hold_ns: config.hold_ns,
@@ -76,9 +88,9 @@ impl Sequencer {
         self.session
     }
 
-    /// Whether the current session has ended.
+    /// Whether the current session has ended, and all of it was delivered or given up.
     pub fn has_ended(&self) -> bool {
-        self.ended
+        self.end.is_some_and(|end| self.next >= end)
     }
 
     /// What each line contributed.
@@ -106,7 +118,12 @@ impl Sequencer {
     /// Whether something is missing, so that [`give_up`](Self::give_up) is to be asked from time to time.
     #[inline(always)]
     pub fn is_waiting(&self) -> bool {
-        self.horizon > self.next || self.far.is_some()
+        self.horizon > self.next
+    }
+
+    /// How long a missing message is waited for, ns.
+    pub fn hold_ns(&self) -> u64 {
+        self.hold_ns
     }
 
     /// Takes note of a packet and says what to do with it. Some twenty instructions for a packet in order; no branch
@@ -134,6 +151,7 @@ impl Sequencer {
             return outcome;
         }
         self.stray = None;
+        self.heard = packet.at;
         self.order(packet)
     }
 
@@ -155,14 +173,30 @@ impl Sequencer {
             let held = self.ring.pass(self.next, end);
             self.superseded += u64::from(held);
             self.next = end;
-            self.horizon = self.horizon.max(end);
             self.far = None;
+            if self.horizon > end {
+                // What is missing now has not been for long, and nobody has said so since.
+                self.missing_since = packet.at;
+                self.evidence = 0;
+            } else {
+                self.horizon = end;
+            }
+            if self.end.is_some_and(|last| end > last) {
+                self.end = None;
+            }
             self.count(packet.line, count - skip - held.min(count - skip), skip + held);
+            self.in_order = self.in_order.saturating_add(1);
         } else {
+            if self.in_order <= 1 && end.saturating_add(self.ring.capacity()) < self.next {
+                self.behind += 1;
+                if self.behind >= TO_BELIEVE {
+                    return Outcome::NewSession;
+                }
+            }
             self.count(packet.line, 0, skip);
         }
         match packet.content {
-            Content::EndOfSession => self.end_of_session(),
+            Content::EndOfSession => self.end_of_session(first),
             Content::Heartbeat | Content::Messages(0) => Outcome::Heartbeat,
             Content::Messages(_) if skip == count => Outcome::Duplicate,
             Content::Messages(_) => Outcome::Deliver { skip },
@@ -177,8 +211,11 @@ impl Sequencer {
         }
     }
 
-    fn end_of_session(&mut self) -> Outcome {
-        self.ended = true;
+    /// The venue says that the session's numbers end before `end`. One that says so of numbers long passed is wrong.
+    fn end_of_session(&mut self, end: u64) -> Outcome {
+        if end >= self.next {
+            self.end = Some(end);
+        }
         Outcome::EndOfSession
     }
 
@@ -186,14 +223,21 @@ impl Sequencer {
     #[cold]
     fn ahead(&mut self, packet: &Arrival, first: u64, end: u64) -> Outcome {
         if end - self.next > self.ring.capacity() {
-            return self.far_ahead(packet, first, end);
+            // Where what is held goes on, there is only no room to wait any longer.
+            return if self.horizon > self.next && first <= self.horizon {
+                Outcome::NoRoom
+            } else {
+                self.far(first, end)
+            };
         }
         if self.horizon <= self.next {
             self.missing_since = packet.at;
+            self.evidence = 0;
         }
+        self.evidence += 1;
         self.horizon = self.horizon.max(end);
         match packet.content {
-            Content::EndOfSession => self.end_of_session(),
+            Content::EndOfSession => self.end_of_session(first),
             Content::Heartbeat | Content::Messages(0) => Outcome::Heartbeat,
             Content::Messages(_) => Outcome::Ahead,
         }
@@ -201,15 +245,29 @@ impl Sequencer {
 
     /// A packet that begins further above than can be held. One alone is not believed, lest a forged number silence the
     /// feed; several in a row, near each other and with nothing in order between them, are.
-    fn far_ahead(&mut self, packet: &Arrival, first: u64, end: u64) -> Outcome {
+    fn far(&mut self, first: u64, end: u64) -> Outcome {
         let near = |far: &Far| first.abs_diff(far.end) <= self.ring.capacity();
-        self.far = Some(match self.far.filter(near) {
-            Some(far) => {
-                Far { end: far.end.max(end), first: far.first.min(first), seen: far.seen.saturating_add(1), ..far }
-            }
-            None => Far { first, end, seen: 1, since: packet.at },
-        });
-        Outcome::TooFar
+        let far = match self.far.filter(near) {
+            Some(far) => Far { end: far.end.max(end), seen: far.seen + 1 },
+            None => Far { end, seen: 1 },
+        };
+        self.far = Some(far);
+        if far.seen >= TO_BELIEVE { Outcome::NoRoom } else { Outcome::TooFar }
+    }
+
+    /// Gives up what a packet that was [`Outcome::NoRoom`] leaves no room to wait for. Deliver the [`row`](Self::row) after
+    /// it, and accept the packet anew.
+    pub fn make_room(&mut self, packet: &Arrival) -> Option<Missing> {
+        if let Some(missing) = self.lose() {
+            return Some(missing);
+        }
+        // Nothing is held, and still there is no room: the packets far ahead are believed, and the stream goes on there.
+        let first = self.next;
+        let count = packet.sequence.0.checked_sub(first).filter(|count| *count > 0)?;
+        self.next = packet.sequence.0;
+        self.horizon = self.next;
+        self.far = None;
+        Some(Missing { first: Seq(first), count, reason: GapReason::SequenceJump })
     }
 
     /// Holds a message of a packet that was [`Outcome::Ahead`]. Copies it: the one copy that a message ever costs.
@@ -236,6 +294,9 @@ impl Sequencer {
 
     /// `count` messages of the [`row`](Self::row) were delivered.
     pub fn delivered(&mut self, count: u64) {
+        if count == 0 {
+            return;
+        }
         let to = self.next.saturating_add(count).min(self.horizon.max(self.next));
         self.ring.pass(self.next, to);
         self.next = to;
@@ -251,22 +312,27 @@ impl Sequencer {
             && let Some((_, came)) = self.ring.get(behind)
         {
             self.missing_since = came.at;
+            // It came, and so did what showed the hole before it.
+            self.evidence = TO_GIVE_UP;
         }
     }
 
     /// Gives up what has been missing for too long by `now`: these messages are lost. Ask again, until there is nothing;
     /// after each, deliver the [`row`](Self::row). Where there is no time (a capture without times), nothing is waited for.
     pub fn give_up(&mut self, now: UnixNanos) -> Option<Missing> {
-        let waited = |since: UnixNanos| now == UnixNanos::ABSENT || now.0.saturating_sub(since.0) >= self.hold_ns;
-        if self.horizon > self.next && waited(self.missing_since) {
-            return self.lose();
-        }
-        let far = self.far.filter(|far| far.seen >= TO_BELIEVE && waited(far.since))?;
-        self.jump(far)
+        let since = self.missing_since;
+        // A clock that was set back would hold everything up: what lies in the future has waited long enough.
+        let set_back = since.0.saturating_sub(now.0) > self.hold_ns.max(QUIET_NS);
+        let waited = now == UnixNanos::ABSENT || now.0.saturating_sub(since.0) >= self.hold_ns || set_back;
+        if self.horizon > self.next && waited && self.evidence >= TO_GIVE_UP { self.lose() } else { None }
     }
 
-    /// Gives up everything that is missing, however short the wait: the stream ends, or another takes its place.
+    /// Gives up everything that is missing, however short the wait: the stream ends, or another takes its place. What only
+    /// one packet spoke of, and nothing came of, was not missing.
     pub fn flush(&mut self) -> Option<Missing> {
+        if self.ring.held() == 0 && self.evidence < TO_GIVE_UP && self.end.is_none() {
+            self.horizon = self.next;
+        }
         self.lose()
     }
 
@@ -278,52 +344,41 @@ impl Sequencer {
         }
         self.next = end;
         self.look_at_next_hole();
-        let reason = if self.ended { GapReason::SessionEnd } else { GapReason::SequenceJump };
+        let reason = if self.end.is_some() { GapReason::SessionEnd } else { GapReason::SequenceJump };
         Some(Missing { first: Seq(first), count: end - first, reason })
-    }
-
-    /// Goes on with packets far ahead: all between is lost.
-    fn jump(&mut self, far: Far) -> Option<Missing> {
-        // What is held comes before: it is given up hole by hole first.
-        if let Some(missing) = self.lose() {
-            return Some(missing);
-        }
-        let first = self.next;
-        self.next = far.first;
-        self.horizon = far.first;
-        self.far = None;
-        let count = far.first.checked_sub(first).filter(|count| *count > 0)?;
-        Some(Missing { first: Seq(first), count, reason: GapReason::SequenceJump })
     }
 
     /// A packet of a session that is not the current one.
     #[cold]
     fn other_session(&mut self, packet: &Arrival) -> Outcome {
-        if self.previous == Some(packet.session) {
-            return Outcome::ForeignSession;
-        }
-        if self.session.is_none() || self.ended || packet.sequence.0 == 1 {
+        if self.session.is_none() || self.has_ended() {
             return Outcome::NewSession;
         }
         let strays = match self.stray {
-            Some((session, seen)) if session == packet.session => seen + 1,
+            Some((session, seen)) if session == packet.session => seen.saturating_add(1),
             _ => 1,
         };
         self.stray = Some((packet.session, strays));
-        if strays >= TO_BELIEVE { Outcome::NewSession } else { Outcome::ForeignSession }
+        // While the current session speaks, another one is somebody else's.
+        let quiet = packet.at == UnixNanos::ABSENT || packet.at.0.saturating_sub(self.heard.0) >= QUIET_NS;
+        let begins = packet.sequence.0 <= 1 && packet.content != Content::Heartbeat;
+        if quiet && (begins || strays >= TO_BELIEVE) { Outcome::NewSession } else { Outcome::ForeignSession }
     }
 
     /// Begins the session of a packet that was [`Outcome::NewSession`], after [`flush`](Self::flush); then the packet is to
     /// be accepted anew. The messages before it are missing: of a session joined late, or of one whose beginning was lost.
     pub fn begin(&mut self, packet: &Arrival) -> Option<Missing> {
         let joined = self.session.is_none();
-        self.previous = self.session.replace(packet.session);
+        self.session = Some(packet.session);
         // Numbers begin at 1; a capture cut out of its session and renumbered may say 0.
         let first = packet.sequence.0.min(1);
         self.next = packet.sequence.0;
         self.horizon = self.next;
+        self.evidence = 0;
+        self.in_order = 0;
+        self.behind = 0;
         self.far = None;
-        self.ended = false;
+        self.end = None;
         self.stray = None;
         let reason = if joined { GapReason::LateJoin } else { GapReason::SequenceJump };
         let count = self.next - first;
