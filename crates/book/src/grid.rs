@@ -143,7 +143,12 @@ impl Side {
         if self.highest(scale).is_none_or(|key| key < low) {
             self.move_down(keys, scale);
         }
-        self.highest(scale).max(keys.keys(self.list).last().copied())
+        let best = self.highest(scale).max(keys.keys(self.list).last().copied());
+        if best.is_none() {
+            // Whatever comes next is out of the grid, which then moves there.
+            self.base = u64::MAX;
+        }
+        best
     }
 
     /// Moves the grid down to the best level that has a bit, or to the best in the list.

@@ -49,7 +49,9 @@
 
 extern crate alloc;
 
+mod ahead;
 mod books;
+mod change;
 mod error;
 mod grid;
 mod keys;
@@ -60,7 +62,8 @@ mod room;
 mod table;
 mod view;
 
-pub use books::{Books, Change, Replaced};
+pub use books::Books;
+pub use change::{Change, Replaced};
 pub use error::{BookError, Counters};
 pub use room::{Capacity, OutOfMemory};
 pub use view::{Level, Order, Top};

@@ -21,7 +21,7 @@ pub struct Capacity {
     pub instruments: u32,
     /// Live orders of all books.
     pub orders: u32,
-    /// Price levels of all books, every side at its fullest: a side keeps its room until its book is cleared.
+    /// Price levels of all books.
     pub levels: u32,
 }
 
@@ -59,7 +59,8 @@ pub(crate) struct Room {
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// What prices are usually apart: a cent.
 const TICK: NonZeroU64 = NonZeroU64::new(10_000_000).unwrap();
-/// Slots for each order that fits before growth, in percent: 20 bytes a slot, its arrival included.
+/// Slots for each order that fits before growth, in percent: 16 bytes a slot, and 4 once ids stop rising. The fuller a
+/// table the more orders are away from home.
 const ORDER_SLOTS_PERCENT: usize = 230;
 /// Slots for each level that fits before growth, in percent: 21 bytes a slot.
 const LEVEL_SLOTS_PERCENT: usize = 160;
@@ -67,10 +68,10 @@ const LEVEL_SLOTS_PERCENT: usize = 160;
 const FULL_PERCENT: usize = 85;
 /// The least that a table is made for.
 const LEAST_RECORDS: usize = 64;
-/// Keys in the sides for each level of the capacity. A block may be half empty, and the smaller blocks that a side left
+/// Keys in the lists for each level of the capacity. A block may be half empty, and the smaller blocks that a list left
 /// behind may find no other use: these are four. The rest keeps [`FRESH_SHARE`] free. What is not used is not touched.
 const KEYS_PER_LEVEL: usize = 5;
-/// The pool of the sides grows when less than this part of it was never handed out.
+/// The pool of the lists grows when less than this part of it was never handed out.
 const FRESH_SHARE: usize = 8;
 /// Tables grow up to so many times the capacity that was asked for: whoever sends orders without end gets no more.
 const GROWTH_LIMIT: usize = 16;
@@ -157,7 +158,8 @@ impl<P: Prefetch> Books<P> {
     /// To be called between packets: when there is nothing to do it costs a few instructions.
     ///
     /// The only place that allocates after construction, and it stops the world: a full table moves to one half as
-    /// large again (tens of milliseconds for a million orders), each counted in [`Counters::grown`]. No table grows beyond 16 times the capacity of construction. Where the system has no memory all stays as it is, and
+    /// large again (tens of milliseconds for a million orders), each counted in [`Counters::grown`]. No table grows
+    /// beyond 16 times the capacity of construction. Where the system has no memory all stays as it is, and
     /// [`Counters::growth_failed`] counts it.
     #[inline]
     pub fn maintain(&mut self) -> bool {
