@@ -207,7 +207,10 @@ class RingConfig(_Table):
         AfterValidator(_power_of_two),
         Field(ge=1024, le=_MAX_SLOTS, description=f"a number of 64-byte records, a power of two, 1024 to {_MAX_SLOTS}"),
     ] = 1 << 20
-    mode: Annotated[int, Field(ge=0o400, le=0o777, description="file permissions, e.g. 0o640")] = 0o640
+    mode: Annotated[
+        Literal[0o600, 0o640],
+        Field(description="file permissions, 0o600 (384: you alone) or 0o640 (416: and a group), never others"),
+    ] = 0o640
     group: Annotated[
         Annotated[int, Field(ge=0, le=0xFFFF_FFFE)] | None,
         BeforeValidator(_group_id),

@@ -52,7 +52,7 @@ counters! {
     KernelWrongSource = "kernel_wrong_source",
     /// Gaps declared.
     Gaps = "gaps",
-    /// Messages declared missing; they are in no other counter.
+    /// Messages declared missing. One that comes after all is a duplicate.
     MessagesMissing = "messages_missing",
     /// Sessions begun after the first.
     SessionRestarts = "session_restarts",
@@ -64,9 +64,9 @@ counters! {
     SessionEnded = "session_ended",
     /// Whole messages in packets of the current session.
     Messages = "messages",
-    /// Seen before.
+    /// Seen before, or given up before they came.
     MessagesDuplicate = "messages_duplicate",
-    /// Ahead of their turn and too long to be held; lost unless they come again.
+    /// Ahead of their turn and too long to be held; unless they come again they will be among the missing.
     MessagesTooLong = "messages_too_long",
     /// Changed a book.
     MessagesBook = "messages_book",

@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 use barewire_book::{BookError, Books, Capacity, Change, OutOfMemory};
 use barewire_io::memory;
 use barewire_line::{Content, SessionId};
-use barewire_types::{Action, Bbo, Mbo, Prefetch, Price, RecordKind, Side, Status, StatusCode};
+use barewire_types::{Action, Bbo, Mbo, Prefetch, Price, RecordKind, Side, Status, StatusCode, TsSource, UnixNanos};
 use barewire_wire::itch50::{self, ItchError, Message};
 use barewire_wire::moldudp64::{Messages, Packet, PacketKind};
 
@@ -188,6 +188,21 @@ impl<P: Prefetch> Nasdaq<P> {
             }
         }
         followed
+    }
+
+    /// A day begins: of a feed that ran overnight, it is another than the one it was configured for. Whole days, so that a
+    /// change to or from summer time in between would leave an hour's error; such days have no trading before them.
+    #[cold]
+    fn begin_day(&mut self, timestamp_ns: u64, context: &Context) {
+        const DAY_NS: i64 = 86_400_000_000_000;
+        // A capture's day is the user's to say.
+        if context.ts_recv == UnixNanos::ABSENT || context.ts_source == TsSource::Capture {
+            return;
+        }
+        let late =
+            context.ts_recv.0.cast_signed().wrapping_sub(self.midnight_ns.wrapping_add(timestamp_ns).cast_signed());
+        let days = late.saturating_add(DAY_NS / 2).div_euclid(DAY_NS);
+        self.midnight_ns = self.midnight_ns.wrapping_add_signed(days.wrapping_mul(DAY_NS));
     }
 
     /// An instrument's number is another's from now on: its book and name are void. One entry an instrument, whatever comes.
@@ -573,6 +588,9 @@ impl<P: Prefetch> Nasdaq<P> {
                 Counter::MessagesStatus
             }
             Message::SystemEvent(m) => {
+                if m.event_code == b'O' {
+                    self.begin_day(m.timestamp.get(), context);
+                }
                 self.status(&At { instrument: 0, ..at!(m) }, StatusCode::SystemEvent, m.event_code, [0; 4], 0, out);
                 Counter::MessagesStatus
             }

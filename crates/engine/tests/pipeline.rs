@@ -317,6 +317,22 @@ fn names_do_not_pile_up() {
     assert_eq!(feed.venue().instruments().len(), 1);
 }
 
+/// A feed that was configured yesterday stamps today's events with today.
+#[test]
+fn a_feed_left_on_overnight_knows_what_day_it_is() {
+    const DAY: u64 = 86_400_000_000_000;
+    let messages = day(10, 3_000);
+    let mut feed = feed(Subscription::All);
+    let now = UnixNanos(1_000_000_000_000_000_000 + DAY + 5 * 3_600_000_000_000);
+    for (n, chunk) in messages.chunks(20).enumerate() {
+        let payload = packet(1 + 20 * n as u64, chunk);
+        feed.packet(&Input { line: 0, payload: &payload, ts_recv: now, ts_source: TsSource::Kernel });
+    }
+    let first = Gap::from(feed.sink_mut().records[0]).ts_event;
+    assert!(first.abs_diff(now.0) < DAY / 2, "{first}");
+    assert_eq!(first / DAY, (1_000_000_000_000_000_000 + DAY + first % DAY) / DAY);
+}
+
 /// A message that may be anything: right, wrong, cut, of a type that there is not; ids from so few that they collide.
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
     let body =

@@ -5,10 +5,8 @@ use barewire_types::{GapReason, Seq, UnixNanos};
 use crate::reorder::{Came, Ring, Row, Stored};
 use crate::{Arrival, Content, LineStats, MAX_LINES, Missing, Outcome, SessionId};
 
-/// A packet of another session is a restart when so many come in a row; likewise packets far ahead of all expectation.
+/// A packet of another session is a restart when so many come in a row.
 const TO_BELIEVE: u32 = 3;
-/// Nothing is given up on one packet's word: so many must have said that there is something behind the hole.
-const TO_GIVE_UP: u32 = 2;
 /// A venue that begins a new session without ending the old one has been silent for so long: three heartbeats, ns.
 const QUIET_NS: u64 = 3_000_000_000;
 
@@ -21,6 +19,9 @@ pub struct Config {
     pub capacity: u32,
     /// The venue's longest message in bytes. A longer one is not held: it is lost unless it comes in its turn.
     pub longest_message: u16,
+    /// How many packets must agree on a number far ahead, or on a hole, before they are believed: 3 on a network, on which
+    /// anybody may send, 1 for a file.
+    pub believe_after: u32,
 }
 
 /// Packets that claim numbers beyond what can be held: a burst of loss, or a forgery.
@@ -52,6 +53,7 @@ pub struct Sequencer {
     stray: Option<(SessionId, u32)>,
     ring: Ring,
     hold_ns: u64,
+    believe_after: u32,
     superseded: u64,
     lines: [LineStats; MAX_LINES],
 }
@@ -73,6 +75,7 @@ impl Sequencer {
             stray: None,
             ring: Ring::new(config.capacity, config.longest_message),
             hold_ns: config.hold_ns,
+            believe_after: config.believe_after.max(1),
             superseded: 0,
             lines: [LineStats::default(); MAX_LINES],
         }
@@ -252,7 +255,7 @@ impl Sequencer {
             None => Far { end, seen: 1 },
         };
         self.far = Some(far);
-        if far.seen >= TO_BELIEVE { Outcome::NoRoom } else { Outcome::TooFar }
+        if far.seen >= self.believe_after { Outcome::NoRoom } else { Outcome::TooFar }
     }
 
     /// Gives up what a packet that was [`Outcome::NoRoom`] leaves no room to wait for. Deliver the [`row`](Self::row) after
@@ -313,7 +316,7 @@ impl Sequencer {
         {
             self.missing_since = came.at;
             // It came, and so did what showed the hole before it.
-            self.evidence = TO_GIVE_UP;
+            self.evidence = self.to_give_up();
         }
     }
 
@@ -324,16 +327,21 @@ impl Sequencer {
         // A clock that was set back would hold everything up: what lies in the future has waited long enough.
         let set_back = since.0.saturating_sub(now.0) > self.hold_ns.max(QUIET_NS);
         let waited = now == UnixNanos::ABSENT || now.0.saturating_sub(since.0) >= self.hold_ns || set_back;
-        if self.horizon > self.next && waited && self.evidence >= TO_GIVE_UP { self.lose() } else { None }
+        if self.horizon > self.next && waited && self.evidence >= self.to_give_up() { self.lose() } else { None }
     }
 
     /// Gives up everything that is missing, however short the wait: the stream ends, or another takes its place. What only
     /// one packet spoke of, and nothing came of, was not missing.
     pub fn flush(&mut self) -> Option<Missing> {
-        if self.ring.held() == 0 && self.evidence < TO_GIVE_UP && self.end.is_none() {
+        if self.ring.held() == 0 && self.evidence < self.to_give_up() && self.end.is_none() {
             self.horizon = self.next;
         }
         self.lose()
+    }
+
+    /// Nothing is given up on one packet's word: so many must have said that there is something behind the hole.
+    fn to_give_up(&self) -> u32 {
+        self.believe_after.min(2)
     }
 
     fn lose(&mut self) -> Option<Missing> {

@@ -39,7 +39,7 @@ impl Receiver {
     }
 
     fn with_capacity(capacity: u32) -> Receiver {
-        let sequencer = Sequencer::new(Config { hold_ns: HOLD_NS, capacity, longest_message: 9 });
+        let sequencer = Sequencer::new(Config { hold_ns: HOLD_NS, capacity, longest_message: 9, believe_after: 3 });
         Receiver { sequencer, delivered: vec![], missing: vec![], restarts: 0 }
     }
 

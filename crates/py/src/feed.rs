@@ -142,6 +142,7 @@ impl Config {
             sequencing: Sequencing {
                 hold_ns: self.sequencing.hold_us.saturating_mul(1_000),
                 capacity: self.sequencing.capacity,
+                from_file: false,
             },
             ring: RingConfig {
                 name: self.ring.name,
