@@ -190,30 +190,31 @@ impl<P: Prefetch> Books<P> {
         Ok(top_changed)
     }
 
-    /// Adds an order to a level that is not at home, or makes the level.
-    #[inline(never)]
+    /// Makes a level with one order, or adds an order to one that is not at home.
+    #[inline(always)]
     fn join(&mut self, level: LevelKey, size: u32) -> Result<(u32, Sum), BookError> {
-        let LevelKey { key, owner } = level;
-        match self.levels.seek(level) {
-            Sought::Found(at) => {
-                let sum = self.levels.bucket_mut(at.bucket).and_then(|line| line.add(at.slot, size));
-                sum.map(|sum| (at.handle(), sum)).ok_or_else(|| self.at_limit(owner))
-            }
-            Sought::Vacant(at) => {
-                let Some(side) = side_mut(&mut self.sides, owner) else {
-                    return Err(self.counters.refuse(BookError::BadInstrument));
-                };
-                match side.insert(&mut self.keys, key, scale(&self.ticks, owner, side)) {
-                    Ok(()) => {}
-                    Err(Refused::NoRoom) => return Err(self.no_room(owner, |room| &mut room.keys_refused)),
-                    Err(Refused::AtLimit) => return Err(self.at_limit(owner)),
+        let at = match self.levels.vacancy_at_home(level) {
+            Some(at) => at,
+            None => match self.levels.seek(level) {
+                Sought::Vacant(at) => at,
+                Sought::Found(at) => {
+                    let sum = self.levels.bucket_mut(at.bucket).and_then(|line| line.add(at.slot, size));
+                    return sum.map(|sum| (at.handle(), sum)).ok_or_else(|| self.at_limit(level.owner));
                 }
-                let sum = Sum::one(size);
-                self.levels.put(at, level, sum);
-                Ok((at.handle(), sum))
-            }
-            Sought::Full => Err(self.no_room(owner, |room| &mut room.levels_refused)),
+                Sought::Full => return Err(self.no_room(level.owner, |room| &mut room.levels_refused)),
+            },
+        };
+        let Some(side) = side_mut(&mut self.sides, level.owner) else {
+            return Err(self.counters.refuse(BookError::BadInstrument));
+        };
+        match side.insert(&mut self.keys, level.key, scale(&self.ticks, level.owner, side)) {
+            Ok(()) => {}
+            Err(Refused::NoRoom) => return Err(self.no_room(level.owner, |room| &mut room.keys_refused)),
+            Err(Refused::AtLimit) => return Err(self.at_limit(level.owner)),
         }
+        let sum = Sum::one(size);
+        self.levels.put(at, level, sum);
+        Ok((at.handle(), sum))
     }
 
     /// Takes `most`, or what is left, from the live order with this id; `None` where there is none. One whose book was
