@@ -89,7 +89,11 @@ WRONG = [
         'receive.timestamps = "yes": expected true (the kernel stamps every packet) or false',
     ),
     ("ring.capacity", 5000, "ring.capacity = 5000: expected a power of two, e.g. 4096 or 8192"),
-    ("ring.mode", 0o1777, "ring.mode = 1023: expected file permissions, e.g. 0o640"),
+    (
+        "ring.mode",
+        0o1777,
+        "ring.mode = 1023: expected file permissions, 0o600 (384: you alone) or 0o640 (416: and a group), never others",
+    ),
     (
         "ring.group",
         "no such group",

@@ -178,9 +178,11 @@ impl Sequencer {
             self.next = end;
             self.far = None;
             if self.horizon > end {
-                // What is missing now has not been for long, and nobody has said so since.
+                // What is missing now has not been for long; and where numbers may be forged, somebody should say so again.
                 self.missing_since = packet.at;
-                self.evidence = 0;
+                if self.believe_after > 1 {
+                    self.evidence = 0;
+                }
             } else {
                 self.horizon = end;
             }

@@ -127,7 +127,7 @@ impl Replay {
                 publish: publish(&records)?,
                 capacity: book.map_or(WHOLE_VENUE, Into::into),
             },
-            sequencing: Sequencing::default(),
+            sequencing: Sequencing { from_file: true, ..Sequencing::default() },
             pace,
             group,
             port,
