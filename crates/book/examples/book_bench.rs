@@ -2,14 +2,13 @@
 //!
 //! The flow is made before the clock starts: 9,000 instruments with Zipf-distributed activity, ids that rise with gaps,
 //! about 45% adds, 45% deletes and cancels, 5% executions, 5% replacements, prices mostly near the top, most orders
-//! short-lived, live orders rising to the wanted number and staying there. It is replayed in windows with two-stage
-//! look-ahead, as a feed replays packets.
+//! short-lived, live orders rising to the wanted number and staying there. It is replayed with two-stage look-ahead, as
+//! a feed replays a full receive queue, and without, as packets that come one by one. The modes are interleaved.
 //!
 //! `cargo run --release -p barewire-book --example book_bench -- [--live N] [--instruments N] [--messages N]
-//! [--ahead N] [--runs N] [--seed N] [--json]`
+//! [--ahead N] [--runs N] [--seed N] [--mode 0..3] [--json 1]`
 //!
-//! Modes are interleaved, and each is run several times: without look-ahead, with it, and with it on huge pages.
-#![allow(clippy::cast_precision_loss)]
+//! Times are the thread's processor time. Instructions: `valgrind --tool=callgrind --toggle-collect='book_bench::timed'`.
 
 use barewire_book::{Books, Capacity};
 use barewire_types::{NoPrefetch, Prefetch, Price, Side};
@@ -269,7 +268,7 @@ fn apply<P: Prefetch>(books: &mut Books<P>, op: &Op) -> u64 {
 
 /// Replays `ops[range]`, with stage 1 two windows ahead and stage 2 one window ahead, as a feed that knows the next
 /// packets' messages.
-#[inline(never)]
+#[inline(always)]
 fn replay<P: Prefetch>(books: &mut Books<P>, ops: &[Op], range: std::ops::Range<usize>, ahead: usize) -> u64 {
     let mut sum = 0u64;
     for at in range {
@@ -305,7 +304,6 @@ struct Args {
     seed: u64,
     json: bool,
     mode: Option<usize>,
-    stats: bool,
 }
 
 fn args() -> Args {
@@ -318,19 +316,10 @@ fn args() -> Args {
         seed: 1,
         json: false,
         mode: None,
-        stats: false,
     };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
-        if name == "--json" {
-            args.json = true;
-            continue;
-        }
-        if name == "--stats" {
-            args.stats = true;
-            continue;
-        }
-        let value: u64 = given.next().and_then(|v| v.parse().ok()).expect("a number behind every option");
+        let value: u64 = given.next().and_then(|value| value.parse().ok()).expect("a number behind every option");
         match name.as_str() {
             "--live" => args.live = value as usize,
             "--instruments" => args.instruments = value as u32,
@@ -339,25 +328,40 @@ fn args() -> Args {
             "--runs" => args.runs = value as usize,
             "--seed" => args.seed = value,
             "--mode" => args.mode = Some(value as usize),
+            "--json" => args.json = value != 0,
             other => panic!("unknown option {other}"),
         }
     }
     args
 }
 
+/// The way up to the wanted number of live orders. A function of its own, so that profilers can tell it from what counts.
+#[inline(never)]
+fn rise<P: Prefetch>(books: &mut Books<P>, ops: &[Op], ahead: usize) {
+    replay(books, ops, 0..ops.len(), ahead);
+}
+
+/// What is timed.
+#[inline(never)]
+fn timed<P: Prefetch>(books: &mut Books<P>, ops: &[Op], range: std::ops::Range<usize>, ahead: usize) -> u64 {
+    replay(books, ops, range, ahead)
+}
+
 /// Messages that are timed together.
 const SLICE: usize = 50_000;
 
-/// Builds up, then times the steady state slice by slice. Gives seconds, a checksum, and resident bytes.
-fn run<P: Prefetch>(
-    prefetch: P,
-    args: &Args,
-    huge: bool,
-    rise: &[Op],
-    ops: &[Op],
-    ahead: usize,
-    slices: &mut Vec<f64>,
-) -> (u64, usize) {
+/// What one run showed.
+struct Run {
+    /// Seconds a message, for each slice.
+    slices: Vec<f64>,
+    /// Of all tops that changed.
+    checksum: u64,
+    /// Bytes of the tables that are in memory.
+    resident: usize,
+}
+
+/// Builds up, then times the steady state slice by slice.
+fn run<P: Prefetch>(prefetch: P, args: &Args, huge: bool, up: &[Op], ops: &[Op], ahead: usize) -> Run {
     let capacity = Capacity {
         instruments: args.instruments,
         orders: (args.live + args.live / 64) as u32,
@@ -367,28 +371,17 @@ fn run<P: Prefetch>(
     if huge {
         books.regions().for_each(advise_huge);
     }
-    replay(&mut books, rise, 0..rise.len(), ahead);
-    let bytes = books.regions().map(resident).sum();
-    let mut sum = 0u64;
+    rise(&mut books, up, ahead);
+    let resident = books.regions().map(resident).sum();
+    let (mut slices, mut checksum) = (Vec::new(), 0u64);
     for from in (0..ops.len()).step_by(SLICE) {
         let to = (from + SLICE).min(ops.len());
         let start = cpu_seconds();
-        sum = sum.wrapping_add(replay(&mut books, ops, from..to, ahead));
+        checksum = checksum.wrapping_add(timed(&mut books, ops, from..to, ahead));
         slices.push((cpu_seconds() - start) / (to - from) as f64);
     }
-    assert_eq!(books.counters().iter().map(|(_, n)| n).sum::<u64>(), books.counters().grown, "{:?}", books.counters());
-    if args.stats {
-        let (mut sides, mut levels) = ([0usize; 3], 0);
-        for instrument in 0..args.instruments {
-            for side in [Side::Bid, Side::Ask] {
-                let count = books.level_count(instrument, side);
-                levels += count;
-                sides[usize::from(count > 8) + usize::from(count > 0)] += 1;
-            }
-        }
-        println!("{} orders, {levels} levels; sides empty, to 8, more: {sides:?}", books.len());
-    }
-    (sum, bytes)
+    assert!(books.counters().iter().all(|(_, count)| count == 0), "{:?}", books.counters());
+    Run { slices, checksum, resident }
 }
 
 /// Processor time of this thread, which other processes on the core do not add to.
@@ -412,66 +405,90 @@ fn resident(region: &[u8]) -> usize {
     pages.iter().filter(|&&page| page & 1 != 0).count() * PAGE
 }
 
+const MODES: [&str; 4] = ["in order", "in order, huge pages", "look-ahead", "look-ahead, huge pages"];
+
 fn main() {
     // Tables come straight from the system, as in a process that has just begun, and not from what was freed.
     // SAFETY: called before any other thread is there.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
     let args = args();
     let mut flow = Flow::new(args.instruments, args.seed);
-    let mut rise = Vec::new();
+    let mut up = Vec::new();
     while flow.len() < args.live {
-        rise.push(flow.op(true));
+        up.push(flow.op(true));
     }
     let mut ops = Vec::with_capacity(args.messages);
     while ops.len() < args.messages {
         let grow = flow.len() < args.live;
         ops.push(flow.op(grow));
     }
-    let count = |kind| ops.iter().filter(|op| op.kind == kind).count() as f64 / ops.len() as f64 * 100.0;
-    println!(
-        "flow: {} messages to rise, {} timed ({:.1}% add, {:.1}% delete, {:.1}% reduce, {:.1}% replace), {} live orders, {} instruments",
-        rise.len(),
-        ops.len(),
-        count(Kind::Add),
-        count(Kind::Delete),
-        count(Kind::Reduce),
-        count(Kind::Replace),
-        flow.len(),
-        args.instruments
-    );
-    let names = ["in order", "in order, huge pages", "look-ahead", "look-ahead, huge pages"];
-    let mut rates: [Vec<f64>; 4] = Default::default();
-    let mut all_slices: [Vec<f64>; 4] = Default::default();
-    let mut sums = Vec::new();
-    let mut bytes = 0;
+    let mut runs: [Vec<Run>; 4] = Default::default();
     for _ in 0..args.runs {
-        for (mode, rates) in rates.iter_mut().enumerate() {
-            if args.mode.is_some_and(|only| only != mode) {
-                continue;
-            }
+        for (mode, runs) in runs.iter_mut().enumerate().filter(|&(mode, _)| args.mode.is_none_or(|only| only == mode)) {
             let huge = mode & 1 == 1;
-            let mut slices = Vec::new();
-            let (sum, resident) = if mode & 2 == 0 {
-                run(NoPrefetch, &args, huge, &rise, &ops, 0, &mut slices)
-            } else {
-                run(CachePrefetch, &args, huge, &rise, &ops, args.ahead, &mut slices)
-            };
-            rates.push(slices.len() as f64 / slices.iter().sum::<f64>() / 1e6);
-            all_slices[mode].append(&mut slices);
-            sums.push(sum);
-            if bytes == 0 {
-                bytes = resident;
-            }
+            runs.push(match mode & 2 {
+                0 => run(NoPrefetch, &args, huge, &up, &ops, 0),
+                _ => run(CachePrefetch, &args, huge, &up, &ops, args.ahead),
+            });
         }
     }
-    assert!(sums.windows(2).all(|pair| pair[0] == pair[1]), "the runs disagree");
-    println!("resident: {:.1} bytes a live order", bytes as f64 / args.live as f64);
-    for ((name, rates), slices) in names.iter().zip(&mut rates).zip(&mut all_slices) {
+    let mut checksums = runs.iter().flatten().map(|run| run.checksum);
+    let checksum = checksums.next().expect("a run");
+    assert!(checksums.all(|other| other == checksum), "the runs disagree");
+    report(&args, &up, &ops, &runs);
+}
+
+fn report(args: &Args, up: &[Op], ops: &[Op], runs: &[Vec<Run>; 4]) {
+    let share = |kind| ops.iter().filter(|op| op.kind == kind).count() as f64 / ops.len() as f64 * 100.0;
+    let bytes = runs.iter().flatten().next().map_or(0, |run| run.resident) as f64 / args.live as f64;
+    let mut json = Vec::new();
+    if !args.json {
+        println!(
+            "{} messages to rise, {} timed: {:.1}% add, {:.1}% delete, {:.1}% reduce, {:.1}% replace",
+            up.len(),
+            ops.len(),
+            share(Kind::Add),
+            share(Kind::Delete),
+            share(Kind::Reduce),
+            share(Kind::Replace)
+        );
+        println!(
+            "{} live orders, {} instruments, look-ahead {} and {}",
+            args.live,
+            args.instruments,
+            2 * args.ahead,
+            args.ahead
+        );
+        println!("{:24} {:>8} {:>8} {:>14}", "M messages a second", "best", "median", "best tenth*");
+    }
+    for (name, runs) in MODES.iter().zip(runs).filter(|(_, runs)| !runs.is_empty()) {
+        let mut rates: Vec<f64> =
+            runs.iter().map(|run| 1e-6 * run.slices.len() as f64 / run.slices.iter().sum::<f64>()).collect();
         rates.sort_by(f64::total_cmp);
+        let mut slices: Vec<f64> = runs.iter().flat_map(|run| &run.slices).map(|seconds| 1e-6 / seconds).collect();
         slices.sort_by(f64::total_cmp);
-        if let (Some(best), Some(median)) = (rates.last(), rates.get(rates.len() / 2)) {
-            let quiet = 1e-6 / slices[slices.len() / 10];
-            println!("{name:24} runs: best {best:6.2} median {median:6.2} M/s; slices: best tenth {quiet:6.2} M/s");
+        let (best, median) = (rates[rates.len() - 1], rates[rates.len() / 2]);
+        let tenth = slices[slices.len() * 9 / 10];
+        match args.json {
+            true => json.push(format!(
+                r#"{{"mode":"{name}","best":{best:.3},"median":{median:.3},"best_tenth_of_slices":{tenth:.3}}}"#
+            )),
+            false => println!("{name:24} {best:8.2} {median:8.2} {tenth:14.2}"),
         }
+    }
+    if args.json {
+        println!(
+            r#"{{"live":{},"instruments":{},"messages":{},"ahead":{},"runs":{},"seed":{},"bytes_per_live_order":{bytes:.1},"clock":"thread processor time","million_messages_per_second":[{}]}}"#,
+            args.live,
+            args.instruments,
+            ops.len(),
+            args.ahead,
+            args.runs,
+            args.seed,
+            json.join(",")
+        );
+    } else {
+        println!("{bytes:.1} bytes a live order: pages in memory, in the first mode above");
+        println!("* the slowest of the quickest tenth of all slices of {SLICE} messages: what a quiet core does");
     }
 }

@@ -6,10 +6,11 @@
 //!
 //! # Cost
 //! A message costs what its cache misses and its mispredicted branches cost. Orders live in one hash table by id, price
-//! levels in another by book, side and price; a bucket of either is one cache line of three records, and an order knows
-//! its level by place. A book's head, with the best level of both sides, is one line too. So a change reads and writes
-//! three lines, whose addresses the message itself gives (an add) or the order (everything else), and searches nothing.
-//! Only when a level comes or goes are the sorted keys of its side touched.
+//! levels in another by book, side and price; a bucket of either is one cache line, and an order knows its level by
+//! place. A side of a book is one line too: its best level, and a bit for every level near it. So a change reads and
+//! writes three lines, whose addresses the message itself gives (an add) or the order (everything else), searches
+//! nothing, and moves nothing. Only levels that are far from the best, or between its [ticks](Books::set_tick), are kept
+//! in sorted lists, which are touched when such a level comes or goes.
 //!
 //! Ask for the lines ahead, over a window of messages, in two stages:
 //!
@@ -18,12 +19,12 @@
 //! 2. some messages later, [`Books::prefetch_levels_of`] looks at the order that stage 1 brought, and asks for its level.
 //!
 //! Kinds of messages alternate unforeseeably, so a stage that branches on the kind loses a good part of what it wins:
-//! both stages can be called alike for every message.
+//! both stages can be called alike for every message. `examples/book_bench.rs` shows how, and measures it.
 //!
 //! # Capacity
 //! Nothing is allocated between [`Books::new`] and [`Books::maintain`]. While there is [`Capacity`] there is nothing to
 //! do; `maintain`, called between packets, makes room before it runs out. What does not fit all the same is refused,
-//! counted, and its book marked by [`Books::is_incomplete`].
+//! counted, and its book marked by [`Books::is_incomplete`]. Only what is for cold use allocates besides, and says so.
 //!
 //! # Following a subset
 //! Where messages name the instrument (ITCH), leave out *every* message of an instrument that is not followed before it
