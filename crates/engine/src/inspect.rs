@@ -10,6 +10,9 @@ use barewire_wire::moldudp64::{Packet, PacketKind};
 use barewire_wire::{Described, MessageSpec, PROTOCOLS, ProtocolSpec, Value, value};
 use serde::ser::{SerializeMap, Serializer};
 
+/// Messages or frames that one call looks at, whatever it shows of them.
+const MOST_LOOKED_AT: u32 = 1 << 20;
+
 /// How messages are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -80,13 +83,17 @@ impl Inspector {
         let Inspector { capture, config, by_type, place, shown, not_udp, not_mold, damaged } = self;
         let mut printer = Printer { config, by_type, shown };
         let end = out.len() + bytes;
-        while out.len() < end && !printer.is_done() {
+        // A file of which nothing is shown is read in parts too, so that the caller can be interrupted.
+        let mut looked = 0;
+        while out.len() < end && looked < MOST_LOOKED_AT && !printer.is_done() {
+            looked += 1;
             if capture.format() == Format::BinaryFile {
                 let Some(messages) = capture.next_messages()? else { return Ok(false) };
                 for message in messages {
                     *place += 1;
                     printer.message(out, message, &At { sequence: Seq(*place), ts_recv: UnixNanos::ABSENT });
-                    if out.len() >= end || printer.is_done() {
+                    looked += 1;
+                    if out.len() >= end || looked >= MOST_LOOKED_AT || printer.is_done() {
                         break;
                     }
                 }

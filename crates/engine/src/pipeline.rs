@@ -1,5 +1,6 @@
 //! The way of a packet: framing, sequencing, venue, records. One thread, no wait, no copy.
 
+pub use barewire_line::MAX_LINES;
 use barewire_line::{Arrival, Came, Content, Missing, Outcome, Sequencer, Stored};
 use barewire_types::{Flags, Gap, RecordKind, Seq, Status, StatusCode, TsSource, UnixNanos};
 

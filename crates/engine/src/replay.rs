@@ -60,7 +60,7 @@ impl Ahead {
 
     fn message(message: &[u8]) -> Ahead {
         // A message alone has no time of arrival; the venue's own paces it.
-        let ts = UnixNanos(Prefix::of(message).map_or(0, Prefix::timestamp_ns));
+        let ts = Prefix::of(message).map_or(UnixNanos::ABSENT, |prefix| UnixNanos(prefix.timestamp_ns()));
         Ahead { ts, link: LinkType::Other(0), original_len: 0, data: message.to_vec(), due: None }
     }
 }
@@ -81,6 +81,8 @@ pub struct Replay {
     pacer: Option<Pacer>,
     config: ReplayConfig,
     at_end: bool,
+    /// Why reading cannot go on; told when everything before it was handed out.
+    failed: Option<CaptureError>,
 }
 
 impl Replay {
@@ -113,6 +115,7 @@ impl Replay {
             pacer: config.pace.map(Pacer::new),
             config,
             at_end: false,
+            failed: None,
         })
     }
 
@@ -138,6 +141,12 @@ impl Replay {
         max_messages: Option<u64>,
         until: Instant,
     ) -> Result<Step, CaptureError> {
+        if let (Some(pacer), Some(first)) = (&mut self.pacer, &mut self.ahead)
+            && first.due.is_none()
+        {
+            // Read ahead when the file was opened: the time begins now.
+            first.due = pacer.due(first.ts);
+        }
         let last_message = max_messages.map(|max| self.messages.saturating_add(max));
         let mut written = 0;
         let mut passes = 0u32;
@@ -159,14 +168,19 @@ impl Replay {
             // Looking at the clock costs as much as a message: every so often is enough where nobody paces.
             passes += 1;
             let out_of_time = (self.pacer.is_some() || passes.is_multiple_of(64)) && Instant::now() >= until;
-            if self.at_end || room == 0 || out_of_time {
+            if self.failed.is_some() && written == 0 {
+                return Err(self.failed.take().unwrap_or(CaptureError::NoFrames));
+            }
+            if self.at_end || self.failed.is_some() || room == 0 || out_of_time {
                 break;
             }
             if !self.is_due(until) {
                 break;
             }
-            self.advance(room.min(BATCH as u64) as usize)?;
-            if self.at_end {
+            if let Err(error) = self.advance(room.min(BATCH as u64) as usize) {
+                self.failed = Some(error);
+            }
+            if self.at_end || self.failed.is_some() {
                 let last = UnixNanos(self.pipeline.counters().get(Counter::LastPacketTime));
                 self.pipeline.flush(last);
             }
@@ -338,8 +352,11 @@ impl Pacer {
         Pacer { speed, origin: None }
     }
 
-    /// When an event is due; `None` for at once.
+    /// When an event is due; `None` for at once, as where it has no time.
     fn due(&mut self, at: UnixNanos) -> Option<Instant> {
+        if at == UnixNanos::ABSENT {
+            return None;
+        }
         let (first, began) = *self.origin.get_or_insert_with(|| (at, Instant::now()));
         let elapsed = Duration::from_nanos(at.0.saturating_sub(first.0)).as_secs_f64() / self.speed;
         began.checked_add(Duration::try_from_secs_f64(elapsed).ok()?)

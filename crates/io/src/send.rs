@@ -333,17 +333,18 @@ fn segment_len(len: u16) -> [u64; 3] {
     struct Control {
         head: libc::cmsghdr,
         len: u16,
+        reserved: [u8; 6],
     }
     const _: () = assert!(size_of::<Control>() == size_of::<[u64; 3]>());
     let mut words = [0u64; 3];
-    // SAFETY: the array is as large and as aligned as the struct, which has integers only. CMSG_LEN only computes.
+    // SAFETY: the array is as large and as aligned as the struct, which has integers only and no padding. CMSG_LEN only computes.
     unsafe {
         let head = libc::cmsghdr {
             cmsg_len: libc::CMSG_LEN(size_of::<u16>() as libc::c_uint) as _,
             cmsg_level: libc::SOL_UDP,
             cmsg_type: libc::UDP_SEGMENT,
         };
-        words.as_mut_ptr().cast::<Control>().write(Control { head, len });
+        words.as_mut_ptr().cast::<Control>().write(Control { head, len, reserved: [0; 6] });
     }
     words
 }

@@ -23,11 +23,9 @@ const MAX_BYTES: usize = 4 << 30;
 const MIN_RUNS: usize = 3;
 
 fn frame(bytes: &mut Vec<u8>, message: &[u8]) {
-    if let Ok(len) = u16::try_from(message.len()) {
-        if len > 0 {
-            bytes.extend_from_slice(&len.to_be_bytes());
-            bytes.extend_from_slice(message);
-        }
+    if let Ok(len @ 1..) = u16::try_from(message.len()) {
+        bytes.extend_from_slice(&len.to_be_bytes());
+        bytes.extend_from_slice(message);
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use barewire_book::Capacity;
 use barewire_engine::live::{Live, LiveConfig, StartError};
 use barewire_engine::nasdaq::Setup;
+use barewire_engine::pipeline::MAX_LINES;
 use barewire_engine::pipeline::Sequencing;
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::LineConfig;
@@ -120,13 +121,17 @@ impl Config {
     fn live(self, py: Python<'_>) -> PyResult<LiveConfig> {
         check_protocol(py, &self.protocol)?;
         let mut lines = Vec::with_capacity(self.lines.len());
-        for (number, line) in self.lines.into_iter().enumerate() {
+        if self.lines.len() > MAX_LINES {
+            let found = self.lines.len();
+            return Err(PyValueError::new_err(format!("lines: expected at most {MAX_LINES}, found {found}")));
+        }
+        for (number, line) in (0..).zip(self.lines) {
             lines.push(LineConfig {
                 group: address(&line.group)?,
                 port: line.port,
                 interface: line.interface,
                 source: line.source.as_deref().map(address).transpose()?,
-                line: u8::try_from(number).map_err(|_| PyValueError::new_err("expected at most 8 lines"))?,
+                line: number,
             });
         }
         Ok(LiveConfig {
@@ -167,11 +172,21 @@ impl Config {
 pub struct Feed {
     config: LiveConfig,
     live: Option<Live>,
+    /// The process that started the thread: a fork has a copy of the handle, and no thread.
+    pid: u32,
 }
 
 impl Feed {
     fn live(&self) -> PyResult<&Live> {
+        if self.is_forked() {
+            let message = "the feed belongs to the process that started it: in another one, attach to its ring by name";
+            return Err(PyRuntimeError::new_err(message));
+        }
         self.live.as_ref().ok_or_else(|| PyRuntimeError::new_err("the feed was not started: call start() first"))
+    }
+
+    fn is_forked(&self) -> bool {
+        self.pid != std::process::id()
     }
 
     /// Asks the books, without the GIL: the feed thread answers between two batches.
@@ -184,6 +199,21 @@ impl Feed {
         let live = self.live.as_mut();
         py.detach(|| live.and_then(|live| live.with(ask)))
             .ok_or_else(|| PyRuntimeError::new_err("the feed thread has died: stop() says of what"))
+    }
+}
+
+impl Feed {
+    /// There is nothing to stop in a fork; its copy of the handle is left alone.
+    fn let_go_if_forked(&mut self) {
+        if self.is_forked() {
+            std::mem::forget(self.live.take());
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.let_go_if_forked();
     }
 }
 
@@ -203,7 +233,7 @@ fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
 impl Feed {
     #[new]
     fn new(py: Python<'_>, config: Config) -> PyResult<Feed> {
-        Ok(Feed { config: config.live(py)?, live: None })
+        Ok(Feed { config: config.live(py)?, live: None, pid: std::process::id() })
     }
 
     /// Opens the lines and the ring, and starts the thread.
@@ -219,6 +249,7 @@ impl Feed {
 
     /// Stops the thread; raises what it had died of, if it had. Does nothing the second time.
     fn stop(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.let_go_if_forked();
         let Some(live) = &mut self.live else { return Ok(()) };
         py.detach(|| live.stop()).map_err(|error| errors::os_error(&error, &format!("the feed thread died: {error}")))
     }

@@ -1,5 +1,7 @@
 //! Readers of rings.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use barewire_io::clock;
@@ -10,7 +12,7 @@ use crate::block::Block;
 use crate::errors;
 use crate::long_call::{self, Slice};
 
-/// A live producer tells that it is so every millisecond.
+/// A live producer tells that it is so every 20 ms at the latest.
 const STALE_AFTER: Duration = Duration::from_secs(1);
 /// Looks at the ring before the reader begins to sleep between them: some tens of microseconds.
 const SPINS: u32 = 2_000;
@@ -26,9 +28,16 @@ pub fn ring_error(py: Python<'_>, error: &RingError) -> PyErr {
 }
 
 /// A reader of one broadcast ring.
-#[pyclass(module = "barewire._core")]
+///
+/// One thread reads at a time; what the ring tells of itself (directory, statistics, state) any thread may ask meanwhile.
+#[pyclass(module = "barewire._core", frozen)]
 pub struct Ring {
-    reader: Reader,
+    /// Where reading goes on. Held while a thread reads, or waits to.
+    reading: Mutex<Reader>,
+    /// For everything else; replaced when the reader attaches anew.
+    telling: RwLock<Reader>,
+    /// As of the last read.
+    position: AtomicU64,
     name: String,
 }
 
@@ -36,7 +45,29 @@ impl Ring {
     /// A reader that is there already.
     pub fn new(reader: Reader) -> Ring {
         let name = reader.name().unwrap_or_default().to_owned();
-        Ring { reader, name }
+        let position = AtomicU64::new(reader.position());
+        Ring { reading: Mutex::new(reader.clone()), telling: RwLock::new(reader), position, name }
+    }
+
+    fn telling(&self) -> RwLockReadGuard<'_, Reader> {
+        self.telling.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reader, for this call alone.
+    fn reading(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Reader>> {
+        match self.reading.try_lock() {
+            Ok(reader) => Ok(reader),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                let message =
+                    "another thread is reading with this reader: expected one thread a reader; attach another";
+                Err(errors::raise(py, "RingError", message, &[]))
+            }
+        }
+    }
+
+    fn moved(&self, reader: &Reader) {
+        self.position.store(reader.position(), Ordering::Relaxed);
     }
 }
 
@@ -46,7 +77,7 @@ impl Ring {
     #[staticmethod]
     fn attach(py: Python<'_>, name: &str) -> PyResult<Ring> {
         let reader = Reader::attach(name).map_err(|error| ring_error(py, &error))?;
-        Ok(Ring { reader, name: name.to_owned() })
+        Ok(Ring { name: name.to_owned(), ..Ring::new(reader) })
     }
 
     #[getter]
@@ -56,29 +87,31 @@ impl Ring {
 
     #[getter]
     fn capacity(&self) -> u32 {
-        self.reader.info().capacity
+        self.telling().info().capacity
     }
 
     #[getter]
     fn epoch(&self) -> u64 {
-        self.reader.info().epoch
+        self.telling().info().epoch
     }
 
     #[getter]
     fn position(&self) -> u64 {
-        self.reader.position()
+        self.position.load(Ordering::Relaxed)
     }
 
     #[getter]
     fn published(&self) -> u64 {
-        self.reader.published()
+        self.telling().published()
     }
 
     /// Reads records into a buffer; waits up to `timeout_ns` for the first.
-    fn read_into(&mut self, py: Python<'_>, buffer: &Bound<'_, PyAny>, timeout_ns: u64) -> PyResult<(usize, u64)> {
+    fn read_into(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, timeout_ns: u64) -> PyResult<(usize, u64)> {
         let mut block = Block::new(buffer)?;
-        let reader = &mut self.reader;
+        let mut reader = self.reading(py)?;
+        let reader = &mut *reader;
         let first = reader.read(block.records());
+        self.moved(reader);
         if first.count > 0 || first.lost > 0 || timeout_ns == 0 {
             return Ok((first.count, first.lost));
         }
@@ -104,42 +137,54 @@ impl Ring {
                     return Slice::More;
                 }
             }
-        })?;
-        Ok(read.unwrap_or((0, 0)))
+        });
+        self.moved(reader);
+        Ok(read?.unwrap_or((0, 0)))
     }
 
-    fn seek_oldest(&mut self) {
-        self.reader.seek_oldest();
+    fn seek_oldest(&self, py: Python<'_>) -> PyResult<()> {
+        let mut reader = self.reading(py)?;
+        reader.seek_oldest();
+        self.moved(&reader);
+        Ok(())
     }
 
-    fn seek_newest(&mut self) {
-        self.reader.seek_newest();
+    fn seek_newest(&self, py: Python<'_>) -> PyResult<()> {
+        let mut reader = self.reading(py)?;
+        reader.seek_newest();
+        self.moved(&reader);
+        Ok(())
     }
 
     /// Records between the reader and the producer.
     fn lag(&self) -> u64 {
-        self.reader.lag()
+        self.telling().published().saturating_sub(self.position())
     }
 
     /// How the producer is: "alive", "stale", "dead", "closed" or "restarted".
     fn producer_state(&self) -> &'static str {
-        self.reader.producer_state(clock::now(), STALE_AFTER).name()
+        self.telling().producer_state(clock::now(), STALE_AFTER).name()
     }
 
     /// Attaches to the ring that took the name over.
-    fn reattach(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.reader.reattach().map_err(|error| ring_error(py, &error))
+    fn reattach(&self, py: Python<'_>) -> PyResult<()> {
+        let mut reader = self.reading(py)?;
+        reader.reattach().map_err(|error| ring_error(py, &error))?;
+        *self.telling.write().unwrap_or_else(PoisonError::into_inner) = reader.clone();
+        self.moved(&reader);
+        Ok(())
     }
 
     /// (instrument_id, symbol) of every instrument from the `first`-th on, in the order of announcement.
     #[pyo3(signature = (first = 0))]
     fn directory(&self, first: u32) -> Vec<(u32, String)> {
         let text = |symbol: &[u8]| symbol.iter().copied().map(char::from).collect();
-        self.reader.instruments_from(first).map(|i| (i.instrument_id, text(i.symbol()))).collect()
+        self.telling().instruments_from(first).map(|i| (i.instrument_id, text(i.symbol()))).collect()
     }
 
     /// Name and value of every statistic.
     fn stats(&self) -> Vec<(String, u64)> {
-        self.reader.stat_names().into_iter().zip(self.reader.stats()).collect()
+        let reader = self.telling();
+        reader.stat_names().into_iter().zip(reader.stats()).collect()
     }
 }
