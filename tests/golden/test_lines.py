@@ -198,6 +198,13 @@ def test_what_is_delivered(
     assert stats["messages_duplicate"] == stats["messages"] - len(told.delivered)
     assert (stats["gaps"], stats["messages_missing"]) == (len(told.gaps), sum(count for _, count in told.gaps))
     assert stats["packets_heartbeat"] == sum(packet.size == 0 for packet in packets)
+    # As the documentation says: every packet and every message is in exactly one counter.
+    names = list(stats)
+    for total, first, last in (
+        ("packets", "packets_delivered", "packets_refused"),
+        ("messages", "messages_duplicate", "book_out_of_capacity"),
+    ):
+        assert stats[total] == sum(stats[name] for name in names[names.index(first) : names.index(last) + 1])
 
 
 HEAD = np.dtype(
