@@ -199,3 +199,32 @@ fn position(keys: &[u64], key: u64) -> usize {
         _ => keys.partition_point(|&other| other < key),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool that was handed out is used again to the last line: a large block cut up for small lists.
+    #[test]
+    fn blocks_are_cut_up() {
+        // A list of 32 keys takes blocks of 1, 2 and 4 lines on its way.
+        let mut keys = Keys::new(7).unwrap();
+        let mut large = List::default();
+        for key in 0..32 {
+            assert!(keys.insert(&mut large, key * 7 % 32).is_ok());
+        }
+        assert!(keys.keys(large).iter().copied().eq(0..32));
+        assert!(matches!(keys.insert(&mut large, 32), Err(Refused::NoRoom)));
+        keys.free(large);
+        let mut small = [List::default(); 7];
+        for (number, list) in (0..).zip(&mut small) {
+            for key in 0..8 {
+                assert!(keys.insert(list, 100 * number + key).is_ok());
+            }
+        }
+        assert!(matches!(keys.insert(&mut List::default(), 1), Err(Refused::NoRoom)));
+        for (number, &list) in (0..).zip(&small) {
+            assert!(keys.keys(list).iter().copied().eq(100 * number..100 * number + 8));
+        }
+    }
+}

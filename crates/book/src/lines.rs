@@ -68,3 +68,19 @@ impl<C: FromZeros + IntoBytes + Immutable> Lines<C> {
         self.cells.as_slice().as_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines begin at boundaries, whatever the allocator gives, and end where they should.
+    #[test]
+    fn lines_are_lines() {
+        for count in [0, 1, 2, 3, 100, 100_000] {
+            let mut lines = Lines::<u64>::zeroed(count).unwrap();
+            assert_eq!(lines.all().as_ptr().addr() % LINE_BYTES, 0);
+            assert_eq!((lines.count(), lines.all().len(), lines.all_mut().len()), (count, 8 * count, 8 * count));
+            assert!(lines.run(count, 16).is_none());
+        }
+    }
+}

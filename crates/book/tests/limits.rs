@@ -60,6 +60,32 @@ fn a_side_has_so_many_levels() {
     assert_eq!((books.len(), books.level_count(0, Side::Bid), books.is_incomplete(0)), (0, 0, false));
 }
 
+/// A list that has room for one key when the grid would leave two to it: each level stays in one place.
+#[test]
+fn a_grid_that_cannot_move() {
+    let mut books = books(70_000, 70_000);
+    const CENT: i64 = 10_000_000;
+    books.add(0, 1_000_000, Side::Bid, Price(10 * CENT), 1).unwrap();
+    books.add(0, 1_000_001, Side::Bid, Price(11 * CENT), 1).unwrap();
+    for id in 0..65_534 {
+        books.add(0, id, Side::Bid, Price(-1 - id as i64 * CENT), 1).unwrap();
+    }
+    // A best bid so far up that the grid would have to leave the two cents behind.
+    assert_eq!(books.add(0, 1_000_002, Side::Bid, Price(1_000 * CENT), 1), Err(BookError::AtLimit));
+    let mut out = vec![Level::EMPTY; 70_000];
+    assert_eq!(books.depth(0, Side::Bid, &mut out), 65_536);
+    assert!(out[..65_536].is_sorted_by(|a, b| a.price > b.price));
+    assert_eq!((out[0].price, out[1].price, out[2].price), (Price(11 * CENT), Price(10 * CENT), Price(-1)));
+    // With room for both it moves.
+    books.delete(65_533).unwrap();
+    books.delete(65_532).unwrap();
+    books.add(0, 1_000_002, Side::Bid, Price(1_000 * CENT), 1).unwrap();
+    books.delete(1_000_001).unwrap();
+    books.delete(1_000_000).unwrap();
+    assert_eq!(books.depth(0, Side::Bid, &mut out), 65_533);
+    assert_eq!((out[0].price, out[1].price), (Price(1_000 * CENT), Price(-1)));
+}
+
 /// Ids made for the hash of [`Books::new`], so that all lead to the same place.
 #[test]
 fn hostile_ids_find_no_long_way() {
