@@ -59,7 +59,9 @@ CONTENDERS = [
     Contender(ROWS, "itch-book 0.2.1", "`batches(tables=('bbo',))`", "itch-book-bbo"),
     Contender(ORDERS, "barewire", "`replay(records='mbo')`", "barewire-mbo", ours=True),
     Contender(ORDERS, "itch-book 0.2.1", "`batches(tables=('messages',))`", "itch-book-messages"),
-    Contender(DECODE, "barewire", "every field read, compiled: `barewire bench book`", "core:decode_msgs_per_s", ours=True),
+    Contender(
+        DECODE, "barewire", "every field read, compiled: `barewire bench book`", "core:decode_msgs_per_s", ours=True
+    ),
     Contender(DECODE, "barewire", "books built as well, a Python object each", "barewire-events", ours=True),
     Contender(DECODE, "itchcpp 1.6.4", "a Python object each", "itchcpp-objects"),
     Contender(DECODE, "itchfeed 1.6.4", "a Python object each, without itchcpp", "itchfeed-objects"),
