@@ -107,6 +107,13 @@ pub enum RingError {
         /// How many are.
         found: u64,
     },
+    /// The file has holes where memory should be: no producer of ours made it.
+    Sparse {
+        /// How many bytes of memory it should have.
+        expected: u64,
+        /// How many it has.
+        found: u64,
+    },
     /// There is not enough shared memory.
     NoSpace {
         /// How many bytes were asked for.
@@ -147,6 +154,7 @@ impl RingError {
             RingError::LayoutHash { .. } => "layout_hash",
             RingError::Header { .. } => "header",
             RingError::Truncated { .. } => "truncated",
+            RingError::Sparse { .. } => "sparse",
             RingError::NoSpace { .. } => "no_space",
             RingError::Permission { .. } => "permission",
             RingError::Os { .. } => "os",
@@ -221,6 +229,9 @@ impl fmt::Display for RingError {
             }
             RingError::Truncated { expected, found } => {
                 write!(f, "the ring is cut off: {expected} bytes expected, {found} found")
+            }
+            RingError::Sparse { expected, found } => {
+                write!(f, "the ring's file has holes: {expected} bytes of memory expected, {found} found")
             }
             RingError::NoSpace { bytes } => {
                 write!(f, "{bytes} bytes of shared memory were needed and are not to be had")

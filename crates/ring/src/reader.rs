@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use zerocopy::{FromZeros, IntoBytes, transmute};
 
+/// What a file's blocks are counted in, whatever its file system's are.
+const BLOCK_BYTES: u64 = 512;
+
 /// How a ring's producer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProducerState {
@@ -127,6 +130,12 @@ impl Reader {
         let metadata = regular(&file)?;
         let header = read_header(&file)?;
         let layout = Layout::of(&header, metadata.size())?;
+        // A producer takes all memory when it makes the ring. Where there are holes, mapping them would take it at our
+        // expense, and the header alone costs whoever made it nothing.
+        let (expected, found) = (layout.total_bytes() as u64, metadata.blocks().saturating_mul(BLOCK_BYTES));
+        if found < expected {
+            return Err(RingError::Sparse { expected, found });
+        }
         let mapping = Mapping::new(&file, layout, Access::ReadOnly)?;
         let name = name.map(|name| (name, FileId::from(&metadata)));
         Ok(Self::new(Arc::new(mapping), header, Source::File(file), name))

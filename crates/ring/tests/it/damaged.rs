@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 const CAPACITY: u32 = 4;
@@ -89,6 +89,28 @@ fn cut_off_files() {
         let found = len as u64;
         assert_eq!(exercise(&bytes[..len]), Err(RingError::Truncated { expected, found }));
     }
+}
+
+/// A header alone may claim a whole ring and cost nobody memory; attaching to it must not cost us any either.
+#[test]
+fn holes_are_refused_and_not_filled() {
+    let bytes = whole();
+    let sparse = file(&bytes[..HEADER_BYTES]);
+    sparse.set_len(bytes.len() as u64).unwrap();
+    let before = sparse.metadata().unwrap().blocks();
+    let refused = Reader::open_fd(sparse.as_fd()).err().unwrap();
+    assert_eq!(refused, RingError::Sparse { expected: bytes.len() as u64, found: before * 512 });
+    assert_eq!(refused.name(), "sparse");
+    assert_eq!(sparse.metadata().unwrap().blocks(), before);
+
+    // Our own producer takes all of it at once, however much it is and however it is reached.
+    let name = format!("test.holes.{}", std::process::id());
+    let named = RingConfig { name: Some(name.clone()), capacity: 1 << 16, ..RingConfig::default() };
+    let producer = Producer::create(&named).unwrap();
+    Reader::attach(&name).unwrap();
+    Reader::open_fd(producer.as_fd()).unwrap();
+    let producer = Producer::create(&RingConfig::default()).unwrap();
+    Reader::open_fd(producer.as_fd()).unwrap();
 }
 
 #[test]
