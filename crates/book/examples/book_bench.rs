@@ -8,7 +8,8 @@
 //! `cargo run --release -p barewire-book --example book_bench -- [--live N] [--instruments N] [--messages N]
 //! [--ahead N] [--runs N] [--seed N] [--mode 0..3] [--json 1]`
 //!
-//! Times are the thread's processor time. Instructions: `valgrind --tool=callgrind --toggle-collect='book_bench::timed'`.
+//! Times are the thread's processor time. For instructions: `valgrind --tool=callgrind
+//! --toggle-collect='book_bench::timed'`.
 
 use barewire_book::{Books, Capacity};
 use barewire_types::{NoPrefetch, Prefetch, Price, Side};
@@ -335,7 +336,7 @@ fn args() -> Args {
     args
 }
 
-/// The way up to the wanted number of live orders. A function of its own, so that profilers can tell it from what counts.
+/// The way up to the wanted number of live orders. A function of its own, so that profilers can tell it apart.
 #[inline(never)]
 fn rise<P: Prefetch>(books: &mut Books<P>, ops: &[Op], ahead: usize) {
     replay(books, ops, 0..ops.len(), ahead);

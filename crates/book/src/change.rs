@@ -71,8 +71,8 @@ impl<P: Prefetch> Books<P> {
 
     /// Takes `size` from an order: an execution or a partial cancel. An order of which nothing is left is removed.
     ///
-    /// Where less than `size` is left, all of it is taken, the order is removed, and [`Counters::over_reduced`] counts
-    /// it: [`Change::size`] says what was really taken.
+    /// Where less than `size` is left, all of it is taken, the order is removed, and
+    /// [`Counters`](crate::Counters) count it: [`Change::size`] says what was really taken.
     ///
     /// # Errors
     /// [`UnknownOrder`](BookError::UnknownOrder) or [`ZeroSize`](BookError::ZeroSize), counted, with nothing changed.

@@ -1,9 +1,10 @@
 //! One side of a book: its best level, and which levels it has.
 //!
-//! Everything is in one cache line. Levels near the best one are bits of a grid of 256 ticks; a level that comes or goes
-//! there flips a bit, and the next best is the highest bit. Levels that are out of the grid, or between its ticks, are
-//! in a sorted [list](crate::keys). The tick decides which levels are quick, and nothing else: any price is right with any
-//! tick. The grid moves with the best level, and a level is always in one place: a bit if its bit is set, else the list.
+//! Everything is in one cache line. Levels near the best one are bits of a grid of 256 ticks; a level that comes or
+//! goes there flips a bit, and the next best is the highest bit. Levels that are out of the grid, or between its ticks,
+//! are in a sorted [list](crate::keys). The tick decides which levels are quick, and nothing else: any price is right
+//! with any tick. The grid moves with the best level, and a level is always in one place: a bit if its bit is set, else
+//! the list.
 
 use crate::keys::{Keys, List, Refused};
 use crate::levels::Sum;

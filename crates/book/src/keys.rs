@@ -1,7 +1,7 @@
 //! Sorted lists of keys, the greatest last, in blocks from one pool.
 //!
-//! They hold what is out of the way: the levels of a side that its [grid](crate::grid) has no bit for. A block holds
-//! 8, 16, 32, ... keys and begins with a cache line; what is freed is kept by size and used again, a larger block cut up
+//! They hold what is out of the way: the levels of a side that its [grid](crate::grid) has no bit for. A block holds 8,
+//! 16, 32, ... keys and begins with a cache line; what is freed is kept by size and used again, a larger block cut up
 //! where no block of the right size is left.
 
 use crate::lines::Lines;

@@ -100,7 +100,7 @@ impl Bucket for LevelLine {
 
     #[inline(always)]
     fn find(&self, LevelKey { key, owner }: LevelKey) -> (usize, bool) {
-        // Three flags joined and branched on would become three branches that cannot be foreseen; looking again does not.
+        // Three flags joined and branched on would become branches that cannot be foreseen; looking again does not.
         let here = |slot: usize| (self.keys[slot] == key) & (self.owners[slot] == owner);
         let slot = (usize::from(here(1)) + 2 * usize::from(here(2))).min(2);
         (slot, here(slot))
@@ -178,8 +178,8 @@ impl Table<LevelLine> {
         }
     }
 
-    /// Takes size from a level, and with `whole` an order too. `None`, with nothing changed, where its book was cleared.
-    /// A level without orders is to be [taken out](Self::take).
+    /// Takes size from a level, and with `whole` an order too. `None`, with nothing changed, where its book was
+    /// cleared. A level without orders is to be [taken out](Self::take).
     #[inline(always)]
     pub(crate) fn lessen(&mut self, handle: u32, size: u32, whole: bool) -> Option<(LevelKey, Sum)> {
         let (bucket, slot) = parts(handle);

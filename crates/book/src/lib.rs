@@ -9,14 +9,15 @@
 //! levels in another by book, side and price; a bucket of either is one cache line, and an order knows its level by
 //! place. A side of a book is one line too: its best level, and a bit for every level near it. So a change reads and
 //! writes three lines, whose addresses the message itself gives (an add) or the order (everything else), searches
-//! nothing, and moves nothing. Only levels that are far from the best, or between its [ticks](Books::set_tick), are kept
-//! in sorted lists, which are touched when such a level comes or goes.
+//! nothing, and moves nothing. Only levels that are far from the best, or between its [ticks](Books::set_tick), are
+//! kept in sorted lists, which are touched when such a level comes or goes.
 //!
 //! Ask for the lines ahead, over a window of messages, in two stages:
 //!
 //! 1. [`Books::prefetch_order`], [`Books::prefetch_instrument`] and, for an add, [`Books::prefetch_level`] need only
 //!    what the message says;
-//! 2. some messages later, [`Books::prefetch_levels_of`] looks at the order that stage 1 brought, and asks for its level.
+//! 2. some messages later, [`Books::prefetch_levels_of`] looks at the order that stage 1 brought, and asks for its
+//!    level.
 //!
 //! Kinds of messages alternate unforeseeably, so a stage that branches on the kind loses a good part of what it wins:
 //! both stages can be called alike for every message. `examples/book_bench.rs` shows how, and measures it.

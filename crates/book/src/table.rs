@@ -2,8 +2,8 @@
 //!
 //! A record lives in its *home* bucket, or, where that is full, in the first bucket behind it that has room. Every
 //! bucket counts the records that passed it on their way from home, so a search ends at the first bucket that nobody
-//! passed: nearly always at home. Taking a record out is emptying its slot and counting back along the same way. Nothing
-//! ever moves, nothing is left behind, and no way is longer than [`MAX_PROBES`] lines, whatever the keys are.
+//! passed: nearly always at home. Taking a record out is emptying its slot and counting back along the same way.
+//! Nothing ever moves, nothing is left behind, and no way is longer than [`MAX_PROBES`] lines, whatever the keys are.
 
 use crate::lines::Lines;
 use core::marker::PhantomData;

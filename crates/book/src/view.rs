@@ -22,8 +22,8 @@ pub struct Top {
 
 /// One price level.
 ///
-/// A level holds at most 1,048,575 orders and a sum of at most 17,592,186,044,415, and a side
-/// at least 65,535 levels; the order that would exceed any is refused ([`BookError::AtLimit`](crate::BookError::AtLimit)).
+/// A level holds at most 1,048,575 orders and a sum of at most 17,592,186,044,415, and a side at least 65,535 levels;
+/// the order that would exceed any is refused ([`BookError::AtLimit`](crate::BookError::AtLimit)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     /// The level's price.
@@ -56,7 +56,8 @@ pub struct Order {
 type Ranked = (u32, u64, u32, Order);
 
 impl<P: Prefetch> Books<P> {
-    /// The best bid and offer of a book, from two neighbouring cache lines. Both sides are empty for an instrument out of range.
+    /// The best bid and offer of a book, from two neighbouring cache lines. Both sides are empty for an instrument out
+    /// of range.
     #[inline]
     pub fn top(&self, instrument: u32) -> Top {
         let best = |bit| side(&self.sides, owner_of(instrument, bit)).map(|side| side.best).unwrap_or_default();
