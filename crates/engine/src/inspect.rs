@@ -3,6 +3,7 @@
 //! Nothing is put in order, left out or remembered: what is shown is what is there, in the order it is there.
 
 use std::io::Write as _;
+use std::time::Instant;
 
 use barewire_io::capture::{Capture, CaptureError, Format};
 use barewire_types::{Seq, UnixNanos};
@@ -10,8 +11,8 @@ use barewire_wire::moldudp64::{Packet, PacketKind};
 use barewire_wire::{Described, MessageSpec, PROTOCOLS, ProtocolSpec, Value, value};
 use serde::ser::{SerializeMap, Serializer};
 
-/// Messages or frames that one call looks at, whatever it shows of them.
-const MOST_LOOKED_AT: u32 = 1 << 20;
+/// Messages and frames between two looks at the clock: some hundred microseconds.
+const LOOKED_AT_A_TIME: u32 = 1 << 12;
 
 /// How messages are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,8 @@ struct At {
 
 impl Inspector {
     /// Shows a capture from where it stands.
-    pub fn new(capture: Capture, config: InspectConfig) -> Inspector {
+    pub fn new(mut capture: Capture, config: InspectConfig) -> Inspector {
+        capture.stop_waiting();
         let mut by_type = Box::new([None; 256]);
         for message in config.protocol.messages {
             by_type[usize::from(message.type_code)] = Some(message);
@@ -73,33 +75,47 @@ impl Inspector {
         Inspector { capture, config, by_type, place: 0, shown: 0, not_udp: 0, not_mold: 0, damaged: 0 }
     }
 
-    /// Appends whole lines to `out`, about `bytes` of them; `false` when there are no more.
+    /// Appends whole lines to `out`, about `bytes` of them, as long as there is something to read and until about `until`;
+    /// `false` when there are no more.
     ///
     /// # Errors
     ///
     /// What the operating system says when it cannot read on.
-    pub fn show(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<bool, CaptureError> {
+    pub fn show(&mut self, out: &mut Vec<u8>, bytes: usize, until: Instant) -> Result<bool, CaptureError> {
         // Moved out so that messages can borrow the capture while the rest of us is used.
         let Inspector { capture, config, by_type, place, shown, not_udp, not_mold, damaged } = self;
         let mut printer = Printer { config, by_type, shown };
         let end = out.len() + bytes;
         // A file of which nothing is shown is read in parts too, so that the caller can be interrupted.
-        let mut looked = 0;
-        while out.len() < end && looked < MOST_LOOKED_AT && !printer.is_done() {
+        let mut looked = 0u32;
+        while out.len() < end && !printer.is_done() {
             looked += 1;
+            if looked.is_multiple_of(LOOKED_AT_A_TIME) && Instant::now() >= until {
+                break;
+            }
             if capture.format() == Format::BinaryFile {
-                let Some(messages) = capture.next_messages()? else { return Ok(false) };
+                let messages = match capture.next_messages() {
+                    Err(error) if error.is_nothing_yet() => break,
+                    messages => messages?,
+                };
+                let Some(messages) = messages else { return Ok(false) };
                 for message in messages {
                     *place += 1;
                     printer.message(out, message, &At { sequence: Seq(*place), ts_recv: UnixNanos::ABSENT });
                     looked += 1;
-                    if out.len() >= end || looked >= MOST_LOOKED_AT || printer.is_done() {
+                    if out.len() >= end || looked.is_multiple_of(LOOKED_AT_A_TIME) || printer.is_done() {
+                        // The clock is looked at in the next turn.
+                        looked = looked.next_multiple_of(LOOKED_AT_A_TIME) - 1;
                         break;
                     }
                 }
                 continue;
             }
-            let Some(frame) = capture.next_frame()? else { return Ok(false) };
+            let frame = match capture.next_frame() {
+                Err(error) if error.is_nothing_yet() => break,
+                frame => frame?,
+            };
+            let Some(frame) = frame else { return Ok(false) };
             let Ok(datagram) = frame.datagram() else {
                 *not_udp += 1;
                 continue;

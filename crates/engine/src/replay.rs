@@ -74,8 +74,6 @@ pub struct Replay {
     taken: usize,
     /// Records read in all.
     sequence: u64,
-    /// Messages worked off in all.
-    messages: u64,
     first_packet_time: UnixNanos,
     lines: Vec<SocketAddrV4>,
     pacer: Option<Pacer>,
@@ -97,6 +95,7 @@ impl Replay {
             Format::BinaryFile => None,
             _ => capture.next_frame()?.as_ref().map(Ahead::frame),
         };
+        capture.stop_waiting();
         let first_packet_time = ahead.as_ref().map_or(UnixNanos::ABSENT, |frame| frame.ts);
         let publisher_id = config.setup.publisher_id;
         let no_memory =
@@ -110,7 +109,6 @@ impl Replay {
             first_packet_time,
             taken: 0,
             sequence: 0,
-            messages: 0,
             lines: Vec::new(),
             pacer: config.pace.map(Pacer::new),
             config,
@@ -129,12 +127,12 @@ impl Replay {
         self.pipeline.venue_mut().set_midnight(midnight_ns);
     }
 
-    /// Writes records into `out` until it is full, the file is at its end, `until` has passed or `max_messages` are
-    /// worked off. In a capture with packets, a packet's messages are worked off together.
+    /// Writes records into `out` until it is full, the file is at its end or has nothing yet, `until` has passed or
+    /// `max_messages` are worked off. In a capture with packets, a packet's messages are worked off together.
     ///
     /// # Errors
     ///
-    /// What the operating system says when it cannot read on.
+    /// What the operating system says when it cannot read on; once, after all that was read before it was handed out.
     pub fn read(
         &mut self,
         out: &mut [RingRecord],
@@ -147,7 +145,7 @@ impl Replay {
             // Read ahead when the file was opened: the time begins now.
             first.due = pacer.due(first.ts);
         }
-        let last_message = max_messages.map(|max| self.messages.saturating_add(max));
+        let last_message = max_messages.map(|max| self.messages().saturating_add(max));
         let mut written = 0;
         let mut passes = 0u32;
         loop {
@@ -164,12 +162,14 @@ impl Replay {
             }
             self.pipeline.sink_mut().records.clear();
             self.taken = 0;
-            let room = last_message.map_or(BATCH as u64, |last| last - self.messages.min(last));
+            let room = last_message.map_or(BATCH as u64, |last| last.saturating_sub(self.messages()));
             // Looking at the clock costs as much as a message: every so often is enough where nobody paces.
             passes += 1;
             let out_of_time = (self.pacer.is_some() || passes.is_multiple_of(64)) && Instant::now() >= until;
-            if self.failed.is_some() && written == 0 {
-                return Err(self.failed.take().unwrap_or(CaptureError::NoFrames));
+            if written == 0
+                && let Some(error) = self.failed.take()
+            {
+                return Err(error);
             }
             if self.at_end || self.failed.is_some() || room == 0 || out_of_time {
                 break;
@@ -177,8 +177,10 @@ impl Replay {
             if !self.is_due(until) {
                 break;
             }
-            if let Err(error) = self.advance(room.min(BATCH as u64) as usize) {
-                self.failed = Some(error);
+            match self.advance(room.min(BATCH as u64) as usize) {
+                Ok(()) => {}
+                Err(error) if error.is_nothing_yet() => break,
+                Err(error) => self.failed = Some(error),
             }
             if self.at_end || self.failed.is_some() {
                 let last = UnixNanos(self.pipeline.counters().get(Counter::LastPacketTime));
@@ -196,10 +198,11 @@ impl Replay {
         if let Some(ahead) = self.ahead.take() {
             let Ahead { ts, link, original_len, data, .. } = &ahead;
             if has_messages {
-                self.messages += 1;
-                self.pipeline.unframed(std::iter::once(&data[..]), self.messages);
+                let number = self.messages() + 1;
+                self.pipeline.unframed(std::iter::once(&data[..]), number);
             } else {
-                self.frame(&Frame { ts: *ts, link: *link, data, original_len: *original_len });
+                let frame = &Frame { ts: *ts, link: *link, data, original_len: *original_len };
+                frame_into(&mut self.pipeline, &mut self.lines, &self.config, frame);
             }
         } else if let Some(pacer) = &mut self.pacer {
             self.ahead = if has_messages {
@@ -222,22 +225,17 @@ impl Replay {
                 *slot = message;
                 count += 1;
             }
-            self.pipeline.unframed(batch[..count].iter().copied(), self.messages + 1);
-            self.messages += count as u64;
+            let number = self.pipeline.message_count() + 1;
+            self.pipeline.unframed(batch[..count].iter().copied(), number);
         } else {
             match self.capture.next_frame()? {
                 Some(frame) => {
-                    // Not through `self.frame`: the frame borrows the capture.
-                    self.messages += frame_into(&mut self.pipeline, &mut self.lines, &self.config, &frame);
+                    frame_into(&mut self.pipeline, &mut self.lines, &self.config, &frame);
                 }
                 None => self.at_end = true,
             }
         }
         Ok(())
-    }
-
-    fn frame(&mut self, frame: &Frame<'_>) {
-        self.messages += frame_into(&mut self.pipeline, &mut self.lines, &self.config, frame);
     }
 
     /// Sleeps until what was read ahead is due, or `until`; whether it is due.
@@ -260,9 +258,9 @@ impl Replay {
         &self.capture
     }
 
-    /// Messages worked off so far.
+    /// Messages worked off so far, those that were held until the end too.
     pub fn messages(&self) -> u64 {
-        self.messages
+        self.pipeline.message_count()
     }
 
     /// The books.
@@ -309,20 +307,20 @@ pub(crate) fn end_warnings(capture: &Capture) -> Vec<String> {
     warnings
 }
 
-/// Hands a frame to the pipeline if it is a datagram for this feed; how many messages that were.
+/// Hands a frame to the pipeline if it is a datagram for this feed.
 fn frame_into(
     pipeline: &mut Pipeline<Books, Memory>,
     lines: &mut Vec<SocketAddrV4>,
     config: &ReplayConfig,
     frame: &Frame<'_>,
-) -> u64 {
+) {
     let wanted = frame.datagram().ok().filter(|datagram| {
         config.group.is_none_or(|group| group == *datagram.dst.ip())
             && config.port.is_none_or(|port| port == datagram.dst.port())
     });
     let Some(datagram) = wanted else {
         pipeline.refuse();
-        return 0;
+        return;
     };
     // A capture does not say which line a packet came by: each destination is one, in the order they appear.
     let line = lines.iter().position(|known| *known == datagram.dst).unwrap_or_else(|| {
@@ -331,13 +329,11 @@ fn frame_into(
         }
         lines.len() - 1
     });
-    let before = pipeline.message_count();
     let ts_source = if frame.ts == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
     pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv: frame.ts, ts_source });
     if pipeline.is_waiting() {
         pipeline.give_up_by_lines(frame.ts);
     }
-    pipeline.message_count() - before
 }
 
 /// Holds a replay back to the speed at which it happened.

@@ -23,11 +23,13 @@ mod input;
 mod pcap;
 mod pcapng;
 mod source;
+mod watched;
 mod write;
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 pub use binary::Messages;
@@ -35,11 +37,12 @@ pub use end::{Damage, End};
 pub use error::{CaptureError, Head};
 pub use frame::{Frame, LinkType};
 pub use source::Compression;
+pub use watched::{Look, Watched};
 pub use write::{BinaryFileWriter, PcapWriter, WriteError};
 
 use crate::packet::counters;
 use input::Input;
-use source::Source;
+use source::{Patience, Source};
 
 /// The longest record or packet block that is believed; a longer one is taken for damage.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -153,7 +156,7 @@ impl Capture {
             return Err(cannot(std::io::ErrorKind::IsADirectory.into()));
         }
         let total = metadata.is_file().then_some(metadata.len());
-        Self::begin(Box::new(file), total, format)
+        Self::begin(Box::new(file), total, format, Patience::None)
     }
 
     /// Reads from anything, such as standard input. It need not be buffered.
@@ -162,7 +165,7 @@ impl Capture {
     ///
     /// As [`open`](Self::open).
     pub fn from_reader(reader: Box<dyn Read + Send>) -> Result<Capture, CaptureError> {
-        Self::begin(reader, None, None)
+        Self::begin(reader, None, None, Patience::None)
     }
 
     /// As [`from_reader`](Self::from_reader), for a format that is known.
@@ -171,11 +174,56 @@ impl Capture {
     ///
     /// As [`open`](Self::open).
     pub fn from_reader_as(reader: Box<dyn Read + Send>, format: Format) -> Result<Capture, CaptureError> {
-        Self::begin(reader, None, Some(format))
+        Self::begin(reader, None, Some(format), Patience::None)
     }
 
-    fn begin(reader: Box<dyn Read + Send>, total: Option<u64>, format: Option<Format>) -> Result<Self, CaptureError> {
-        let source = Source::new(reader, total).map_err(|error| CaptureError::Read { offset: 0, error })?;
+    /// As [`open`](Self::open), for what may be a pipe: where nothing comes for some milliseconds `look` is asked, and
+    /// once [`stop_waiting`](Self::stop_waiting) was called, reading fails as
+    /// [`is_nothing_yet`](CaptureError::is_nothing_yet) tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); `look`'s own.
+    pub fn open_watched(path: impl AsRef<Path>, format: Option<Format>, look: Look) -> Result<Capture, CaptureError> {
+        let path = path.as_ref();
+        let cannot = |error| CaptureError::Open { path: path.to_owned(), error };
+        // Or a named pipe would be waited for already here. On files it has no effect.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if metadata.is_dir() {
+            return Err(cannot(std::io::ErrorKind::IsADirectory.into()));
+        }
+        let total = metadata.is_file().then_some(metadata.len());
+        let watched = Watched::new(file).map_err(cannot)?;
+        Self::begin(Box::new(watched), total, format, Patience::Look(look))
+    }
+
+    /// As [`from_reader`](Self::from_reader), for a reader such as [`Watched`] that may have nothing yet
+    /// ([`WouldBlock`](std::io::ErrorKind::WouldBlock)); otherwise as [`open_watched`](Self::open_watched).
+    ///
+    /// # Errors
+    ///
+    /// As [`open_watched`](Self::open_watched).
+    pub fn from_watched(
+        reader: Box<dyn Read + Send>,
+        format: Option<Format>,
+        look: Look,
+    ) -> Result<Capture, CaptureError> {
+        Self::begin(reader, None, format, Patience::Look(look))
+    }
+
+    /// From here on, what has not come yet is an error that says so, after which reading goes on where it was.
+    pub fn stop_waiting(&mut self) {
+        self.input.stop_waiting();
+    }
+
+    fn begin(
+        reader: Box<dyn Read + Send>,
+        total: Option<u64>,
+        format: Option<Format>,
+        patience: Patience,
+    ) -> Result<Self, CaptureError> {
+        let source = Source::new(reader, total, patience).map_err(|error| CaptureError::Read { offset: 0, error })?;
         let mut input = Input::new(source);
         let reader = match detect::detect(&mut input, format)? {
             Format::Pcap => Reader::Pcap(pcap::Reader::open(&mut input)?),

@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use barewire_io::capture::{
-    BinaryFileWriter, Capture, CaptureError, Compression, Damage, End, Format, LinkType, PcapWriter, WriteError,
+    BinaryFileWriter, Capture, CaptureError, Compression, Damage, End, Format, LinkType, Look, PcapWriter, Watched,
+    WriteError,
 };
 use barewire_types::UnixNanos;
 use barewire_wire::frame;
@@ -372,6 +374,115 @@ fn a_writer_that_fails_says_so_at_the_latest_when_it_finishes() {
     let mut writer = BinaryFileWriter::new(Full);
     writer.write_message(b"x").unwrap();
     assert!(matches!(writer.finish(), Err(WriteError::Os(error)) if error.raw_os_error() == Some(libc::ENOSPC)));
+}
+
+/// Has nothing yet every other time, and a few bytes the others.
+struct Hesitant(Cursor<Vec<u8>>, usize, bool);
+
+impl Read for Hesitant {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.2 = !self.2;
+        let some = into.len().min(self.1);
+        if self.2 { Err(io::ErrorKind::WouldBlock.into()) } else { self.0.read(&mut into[..some]) }
+    }
+}
+
+/// Reads a capture that has nothing yet again and again: (what it held, how often there was nothing).
+fn read_patiently(mut capture: Capture) -> (Contents, u32) {
+    let mut contents = contents(Vec::new(), End::NotYet);
+    let mut nothing_yet = 0;
+    capture.stop_waiting();
+    loop {
+        let result = if capture.format() == Format::BinaryFile {
+            capture.next_messages().map(|batch| batch.map(|batch| contents.messages.extend(batch.map(<[u8]>::to_vec))))
+        } else {
+            capture.next_frame().map(|frame| {
+                frame.map(|frame| {
+                    let (ts, link, original_len) = (frame.ts.0, frame.link, frame.original_len);
+                    contents.frames.push(Kept { ts, link, data: frame.data.to_vec(), original_len });
+                })
+            })
+        };
+        match result {
+            Ok(Some(())) => {}
+            Ok(None) => break,
+            Err(error) if error.is_nothing_yet() => nothing_yet += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    contents.end = capture.end();
+    (contents, nothing_yet)
+}
+
+/// Wherever reading was broken off, within headers, skipped blocks and compressed streams too, it goes on there.
+#[test]
+fn nothing_is_lost_where_nothing_had_come_yet() {
+    let mut broken_off = 0;
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let (frames_file, _) = pcap(Order::Big, true, 1, &[Kept::new(TIME, *b"first"), Kept::new(TIME + 1, *b"second")]);
+    let blocks = PcapNg::new(Order::Little).block(5, &[7; 600]).interface(1, 0, None, None).block(5, &[1; 300]);
+    let blocks = blocks.enhanced(0, TIME, b"seven b", 7, true).block(5, &[9; 100]).bytes;
+    let (mut messages, _) = binary(&[b"Sabc".to_vec(), b"D".to_vec()]);
+    messages.extend([0, 0]);
+    let mut stray = messages.clone();
+    stray.extend([0, 1, b'X']);
+    let cut = blocks[..blocks.len() - 50].to_vec();
+    for (file, format) in [
+        (frames_file, Format::Pcap),
+        (blocks, Format::PcapNg),
+        (cut, Format::PcapNg),
+        (messages, Format::BinaryFile),
+        (stray, Format::BinaryFile),
+    ] {
+        let whole = read(Capture::from_reader_as(Box::new(Cursor::new(file.clone())), format).unwrap());
+        for bytes in [file.clone(), gzip(&file, 2), zstd(&file, 2)] {
+            for piece in [1, 2, 3, 7, 64] {
+                let asked_by_look = std::sync::Arc::clone(&asked);
+                let look = Box::new(move || {
+                    asked_by_look.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    Ok(())
+                });
+                let reader = Box::new(Hesitant(Cursor::new(bytes.clone()), piece, false));
+                let (read, nothing_yet) = read_patiently(Capture::from_watched(reader, Some(format), look).unwrap());
+                assert_eq!(read, whole, "{format} by {piece}");
+                broken_off += nothing_yet;
+            }
+        }
+    }
+    let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(broken_off > 500 && asked > 100, "{broken_off} {asked}");
+}
+
+/// Opening waits for as much as shows what it is, and somebody can end that.
+#[test]
+fn a_quiet_pipe_can_be_given_up() {
+    let (read_end, mut write_end) = io::pipe().unwrap();
+    let read_end = File::from(std::os::fd::OwnedFd::from(read_end));
+    let watch = |asks: u32| {
+        let mut left = asks;
+        let look: Look = Box::new(move || {
+            left = left.checked_sub(1).ok_or_else(|| io::Error::other("enough"))?;
+            Ok(())
+        });
+        (Box::new(Watched::new(read_end.try_clone().unwrap()).unwrap()), look)
+    };
+    let (reader, look) = watch(2);
+    let error = Capture::from_watched(reader, None, look).unwrap_err();
+    assert!(!error.is_nothing_yet());
+    assert_eq!(error.to_string(), "cannot read on at byte 0: enough");
+
+    let (file, ends) = pcap(Order::Little, true, 1, &[Kept::new(TIME, *b"first")]);
+    let (reader, look) = watch(0);
+    write_end.write_all(&file[..ends[0] + 5]).unwrap();
+    let mut capture = Capture::from_watched(reader, None, look).unwrap();
+    capture.stop_waiting();
+    assert!(capture.next_frame().unwrap_err().is_nothing_yet());
+    write_end.write_all(&file[ends[0] + 5..]).unwrap();
+    assert_eq!(capture.next_frame().unwrap().unwrap().data, b"first");
+    assert!(capture.next_frame().unwrap_err().is_nothing_yet());
+    drop(write_end);
+    assert!(capture.next_frame().unwrap().is_none());
+    assert_eq!(capture.end(), End::Complete);
 }
 
 fn frames() -> impl Strategy<Value = Vec<Kept>> {

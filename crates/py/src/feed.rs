@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 use barewire_book::Capacity;
 use barewire_engine::live::{Live, LiveConfig, StartError};
 use barewire_engine::nasdaq::Setup;
-use barewire_engine::pipeline::MAX_LINES;
-use barewire_engine::pipeline::Sequencing;
+use barewire_engine::pipeline::{MAX_LINES, Sequencing};
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::LineConfig;
 use barewire_io::kernel::{KernelOptions, Mode};
@@ -177,16 +176,16 @@ pub struct Feed {
 }
 
 impl Feed {
-    fn live(&self) -> PyResult<&Live> {
+    fn live(&self, py: Python<'_>) -> PyResult<&Live> {
         if self.is_forked() {
             let message = "the feed belongs to the process that started it: in another one, attach to its ring by name";
-            return Err(PyRuntimeError::new_err(message));
+            return Err(errors::raise(py, "FeedError", message, &[]));
         }
         self.live.as_ref().ok_or_else(|| PyRuntimeError::new_err("the feed was not started: call start() first"))
     }
 
     fn is_forked(&self) -> bool {
-        self.pid != std::process::id()
+        self.live.is_some() && self.pid != std::process::id()
     }
 
     /// Asks the books, without the GIL: the feed thread answers between two batches.
@@ -195,7 +194,7 @@ impl Feed {
         py: Python<'_>,
         ask: impl FnOnce(&barewire_engine::live::Books) -> R + Send + 'static,
     ) -> PyResult<R> {
-        self.live()?;
+        self.live(py)?;
         let live = self.live.as_mut();
         py.detach(|| live.and_then(|live| live.with(ask)))
             .ok_or_else(|| PyRuntimeError::new_err("the feed thread has died: stop() says of what"))
@@ -244,6 +243,7 @@ impl Feed {
         let config = self.config.clone();
         let live = py.detach(|| Live::start(config)).map_err(|error| start_error(py, &error))?;
         self.live = Some(live);
+        self.pid = std::process::id();
         Ok(())
     }
 
@@ -256,7 +256,7 @@ impl Feed {
 
     #[getter]
     fn running(&self) -> bool {
-        self.live.as_ref().is_some_and(Live::is_running)
+        !self.is_forked() && self.live.as_ref().is_some_and(Live::is_running)
     }
 
     #[getter]
@@ -277,12 +277,12 @@ impl Feed {
     }
 
     /// A new reader, at the oldest record that the ring still holds.
-    fn reader(&self) -> PyResult<Ring> {
-        Ok(Ring::new(self.live()?.reader()))
+    fn reader(&self, py: Python<'_>) -> PyResult<Ring> {
+        Ok(Ring::new(self.live(py)?.reader()))
     }
 
-    fn stats(&self) -> PyResult<Vec<(&'static str, u64)>> {
-        Ok(self.live()?.counters().collect())
+    fn stats(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64)>> {
+        Ok(self.live(py)?.counters().collect())
     }
 
     fn directory(&mut self, py: Python<'_>) -> PyResult<Vec<(u32, String)>> {

@@ -1,6 +1,7 @@
 //! Files: replayed through the engine, or shown as text.
 
 use std::fs::File;
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +10,7 @@ use barewire_engine::inspect::{InspectConfig, Inspector as Show, Style};
 use barewire_engine::nasdaq::{Setup, WHOLE_VENUE};
 use barewire_engine::pipeline::Sequencing;
 use barewire_engine::replay::{Replay as Run, ReplayConfig};
-use barewire_io::capture::{Capture, CaptureError, Compression, Format};
+use barewire_io::capture::{Capture, CaptureError, Compression, Format, Look, Watched};
 use barewire_types::UnixNanos;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -36,9 +37,15 @@ pub enum Source {
 pub fn capture_error(py: Python<'_>, error: &CaptureError) -> PyErr {
     let message = error.to_string();
     match error {
+        // What a signal handler raised while a pipe was waited for.
+        CaptureError::Read { error, .. } if let Some(raised) = raised(error) => raised.clone_ref(py),
         CaptureError::Open { error, .. } | CaptureError::Read { error, .. } => errors::os_error(error, &message),
         _ => errors::raise(py, "FormatError", &message, &[]),
     }
+}
+
+fn raised(error: &io::Error) -> Option<&PyErr> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Opens a capture, its format as given or as found.
@@ -53,22 +60,18 @@ pub fn open(py: Python<'_>, source: Source, format: Option<&str>) -> PyResult<Ca
             return Err(PyValueError::new_err(message));
         }
     };
+    // A pipe may stay quiet for long: Ctrl-C is to end that.
+    let look: Look = Box::new(|| Python::attach(|py| py.check_signals()).map_err(io::Error::other));
     let opened = py.detach(|| match source {
-        Source::Path(path) => Ok(match format {
-            None => Capture::open(path),
-            Some(format) => Capture::open_as(path, format),
-        }),
+        Source::Path(path) => Ok(Capture::open_watched(path, format, look)),
         Source::Fd(fd) => {
             // SAFETY: borrowed for this call only, to be duplicated; a number that is no open descriptor fails there.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let file = File::from(fd.try_clone_to_owned()?);
-            Ok(match format {
-                None => Capture::from_reader(Box::new(file)),
-                Some(format) => Capture::from_reader_as(Box::new(file), format),
-            })
+            Ok(Capture::from_watched(Box::new(Watched::new(file)?), format, look))
         }
     });
-    let opened = opened.map_err(|error: std::io::Error| errors::os_error(&error, &format!("cannot read: {error}")))?;
+    let opened = opened.map_err(|error: io::Error| errors::os_error(&error, &format!("cannot read: {error}")))?;
     opened.map_err(|error| capture_error(py, &error))
 }
 
@@ -227,6 +230,8 @@ impl Replay {
 pub struct Inspector {
     show: Mutex<Show>,
     more: bool,
+    /// Why reading cannot go on; raised when everything before it was handed out.
+    failed: Option<CaptureError>,
 }
 
 #[pymethods]
@@ -249,7 +254,7 @@ impl Inspector {
             limit,
         };
         let show = Show::new(open(py, source, format)?, config);
-        Ok(Inspector { show: Mutex::new(show), more: true })
+        Ok(Inspector { show: Mutex::new(show), more: true, failed: None })
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -258,12 +263,22 @@ impl Inspector {
 
     /// A chunk of whole lines.
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
-        let Inspector { show, more } = self;
+        let Inspector { show, more, failed } = self;
         let show = inside(show);
         let mut out = Vec::with_capacity(CHUNK_BYTES + 1024);
-        while out.is_empty() && *more {
-            *more = py.detach(|| show.show(&mut out, CHUNK_BYTES)).map_err(|error| capture_error(py, &error))?;
-            py.check_signals()?;
+        if *more && failed.is_none() {
+            long_call::run(py, None, |until| {
+                match show.show(&mut out, CHUNK_BYTES, until) {
+                    Ok(is_more) => *more = is_more,
+                    Err(error) => *failed = Some(error),
+                }
+                if out.is_empty() && *more && failed.is_none() { Slice::More } else { Slice::Done(()) }
+            })?;
+        }
+        if out.is_empty()
+            && let Some(error) = failed.take()
+        {
+            return Err(capture_error(py, &error));
         }
         Ok(if out.is_empty() { None } else { Some(String::from_utf8_lossy(&out).into_owned()) })
     }

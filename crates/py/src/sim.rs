@@ -125,6 +125,23 @@ pub struct Simulator {
     progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Report, SinkError>>>,
+    /// The process that started the thread: a fork has a copy of the handle, and no thread.
+    pid: u32,
+}
+
+impl Simulator {
+    /// There is nothing to join in a fork; its copy of the handle is left alone. Whether it was so.
+    fn let_go_if_forked(&mut self) -> bool {
+        let forked = self.is_forked();
+        if forked {
+            std::mem::forget(self.thread.take());
+        }
+        forked
+    }
+
+    fn is_forked(&self) -> bool {
+        self.thread.is_some() && self.pid != std::process::id()
+    }
 }
 
 fn sink_error(py: Python<'_>, error: &SinkError) -> PyErr {
@@ -181,7 +198,7 @@ impl Simulator {
         }
         let progress = simulator.progress();
         let ready = Ready { simulator, sinks, core: config.core };
-        Ok(Simulator { ready: Mutex::new(Some(ready)), progress, stop: Arc::default(), thread: None })
+        Ok(Simulator { ready: Mutex::new(Some(ready)), progress, stop: Arc::default(), thread: None, pid: 0 })
     }
 
     /// Sends the session and reports; Ctrl-C ends it in due form.
@@ -213,11 +230,16 @@ impl Simulator {
         let stop = Arc::clone(&self.stop);
         let thread = std::thread::Builder::new().name("barewire-sim".to_owned()).spawn(move || ready.run(&stop))?;
         self.thread = Some(thread);
+        self.pid = std::process::id();
         Ok(())
     }
 
     /// Ends the session and reports.
     fn stop<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        if self.let_go_if_forked() {
+            let message = "the simulator belongs to the process that started it: stop it there";
+            return Err(errors::raise(py, "BarewireError", message, &[]));
+        }
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().ok_or_else(|| PyRuntimeError::new_err("the simulator is not running"))?;
         let ended = py.detach(|| thread.join());
@@ -227,7 +249,7 @@ impl Simulator {
 
     #[getter]
     fn running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        !self.is_forked() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     fn progress<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -240,6 +262,7 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
+        self.let_go_if_forked();
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // What it ended with was for `stop` to say.

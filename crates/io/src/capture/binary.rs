@@ -17,8 +17,9 @@ pub(super) fn ready(input: &mut Input) -> io::Result<Option<End>> {
         match binaryfile::step(input.available()) {
             Step::Message { .. } => return Ok(None),
             Step::End => {
+                // Nothing is consumed before it is known: reading may have to be tried again.
+                let more = input.need(HEADER_LEN + 1)?;
                 input.consume(HEADER_LEN);
-                let more = input.need(1)?;
                 return Ok(Some(if more { input.damaged(Damage::BytesBehindEnd) } else { input.end(0, 0) }));
             }
             Step::NeedMore => match input.available() {

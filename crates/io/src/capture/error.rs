@@ -134,6 +134,13 @@ pub enum CaptureError {
     },
 }
 
+impl CaptureError {
+    /// Whether nothing is wrong, but nothing has come yet either: reading can be tried again, and goes on where it was.
+    pub fn is_nothing_yet(&self) -> bool {
+        matches!(self, CaptureError::Read { error, .. } if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const EXPECTED: &str = "expected pcap, pcapng or BinaryFILE, plain or within gzip or zstd";

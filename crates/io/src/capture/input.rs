@@ -43,6 +43,10 @@ impl Input {
         Progress { read: self.source.file_offset(), total: self.source.total() }
     }
 
+    pub(super) fn stop_waiting(&mut self) {
+        self.source.stop_waiting();
+    }
+
     /// Where the next byte lies in the uncompressed file.
     pub(super) fn offset(&self) -> u64 {
         self.base + self.start as u64
@@ -101,22 +105,22 @@ impl Input {
         record.and_then(|record| record.get(part)).unwrap_or_default()
     }
 
-    /// Passes over `len` bytes, however many, and says whether there were so many.
+    /// Passes over `left` bytes, however many, and says whether there were so many. `left` says how many are still to
+    /// come, at the end of the source and after an error too.
     ///
     /// # Errors
     ///
     /// The operating system's.
-    pub(super) fn skip(&mut self, len: u64) -> io::Result<Result<(), u64>> {
-        let mut left = len;
-        while left > 0 {
+    pub(super) fn skip(&mut self, left: &mut u64) -> io::Result<bool> {
+        while *left > 0 {
             if !self.need(1)? {
-                return Ok(Err(len - left));
+                return Ok(false);
             }
-            let some = usize::try_from(left).unwrap_or(usize::MAX).min(self.available().len());
+            let some = usize::try_from(*left).unwrap_or(usize::MAX).min(self.available().len());
             self.consume(some);
-            left -= some as u64;
+            *left -= some as u64;
         }
-        Ok(Ok(()))
+        Ok(true)
     }
 
     /// The end that has come before a record of `expected` bytes, of which the `passed` ones before the available ones

@@ -89,6 +89,8 @@ struct Interface {
 pub(super) struct Reader {
     order: Order,
     interfaces: Vec<Interface>,
+    /// A block that is being passed over: its length, and how much of it is still to come.
+    skipping: Option<(u64, u64)>,
 }
 
 /// A frame within its block.
@@ -109,7 +111,7 @@ impl Reader {
         }
         match section_order(bytes) {
             // The header itself is read as the first block.
-            Some(order) => Ok(Reader { order, interfaces: Vec::new() }),
+            Some(order) => Ok(Reader { order, interfaces: Vec::new(), skipping: None }),
             None => Err(CaptureError::BadHeader { format: Format::PcapNg, found: Head::of(bytes) }),
         }
     }
@@ -117,6 +119,13 @@ impl Reader {
     /// Consumes blocks up to and including the next with a packet, and says where its frame lies.
     pub(super) fn next(&mut self, input: &mut Input, counters: &mut CaptureCounters) -> io::Result<Result<Place, End>> {
         loop {
+            if let Some((len, left)) = &mut self.skipping {
+                if !input.skip(left)? {
+                    return Ok(Err(input.end(*len, *len - *left)));
+                }
+                self.skipping = None;
+                counters.skipped_blocks += 1;
+            }
             if !input.need(BLOCK_HEAD)? {
                 return Ok(Err(input.end(BLOCK_HEAD as u64, 0)));
             }
@@ -128,10 +137,7 @@ impl Reader {
                 kind,
                 SECTION_HEADER | INTERFACE_DESCRIPTION | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET
             ) {
-                if let Err(passed) = input.skip(u64::from(len))? {
-                    return Ok(Err(input.end(u64::from(len), passed)));
-                }
-                counters.skipped_blocks += 1;
+                self.skipping = Some((len.into(), len.into()));
                 continue;
             }
             let block_len = match Input::believe(u64::from(len)) {

@@ -5,6 +5,8 @@ use std::io::{self, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::watched::Look;
+
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -44,11 +46,20 @@ pub(super) enum SourceEnd {
     Damaged,
 }
 
+/// What is done where the reader has nothing yet ([`io::ErrorKind::WouldBlock`]).
+pub(super) enum Patience {
+    /// Ask, and go on waiting.
+    Look(Look),
+    /// Say so: reading can be tried again, and goes on where it was.
+    None,
+}
+
 /// Counts what it reads, and keeps the reader's own errors apart from a decompressor's.
 struct Counted {
     inner: Box<dyn Read + Send>,
     read: u64,
     failed: bool,
+    patience: Patience,
 }
 
 impl Read for Counted {
@@ -61,8 +72,12 @@ impl Read for Counted {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.failed = true;
-                    return Err(error);
+                    let looked = match &mut self.patience {
+                        Patience::Look(look) if error.kind() == io::ErrorKind::WouldBlock => look(),
+                        _ => Err(error),
+                    };
+                    self.failed = looked.is_err();
+                    looked?;
                 }
             }
         }
@@ -97,8 +112,8 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    pub(super) fn new(inner: Box<dyn Read + Send>, total: Option<u64>) -> io::Result<Source> {
-        let mut counted = Counted { inner, read: 0, failed: false };
+    pub(super) fn new(inner: Box<dyn Read + Send>, total: Option<u64>, patience: Patience) -> io::Result<Source> {
+        let mut counted = Counted { inner, read: 0, failed: false, patience };
         let mut magic = Vec::with_capacity(MAGIC_LEN);
         counted.by_ref().take(MAGIC_LEN as u64).read_to_end(&mut magic)?;
         let compression = match *magic.as_slice() {
@@ -108,9 +123,9 @@ impl Source {
             _ => Compression::None,
         };
         // What was read is put back in front.
-        let Counted { inner, .. } = counted;
+        let Counted { inner, patience, .. } = counted;
         let inner = Box::new(io::Cursor::new(magic).chain(inner));
-        let counted = Counted { inner, read: 0, failed: false };
+        let counted = Counted { inner, read: 0, failed: false, patience };
         let stream = match compression {
             Compression::None => Stream::Plain(BufReader::with_capacity(MAGIC_LEN, counted)),
             Compression::Gzip => {
@@ -140,6 +155,18 @@ impl Source {
         }
     }
 
+    fn file_mut(&mut self) -> &mut Counted {
+        match &mut self.stream {
+            Stream::Plain(file) => file.get_mut(),
+            Stream::Gzip(decoder) => decoder.get_mut().get_mut(),
+            Stream::Zstd(decoder) => decoder.get_mut().get_mut(),
+        }
+    }
+
+    pub(super) fn stop_waiting(&mut self) {
+        self.file_mut().patience = Patience::None;
+    }
+
     /// Bytes of the file that have been used.
     pub(super) fn file_offset(&self) -> u64 {
         let file = self.file();
@@ -156,6 +183,8 @@ impl Source {
     ///
     /// The operating system's. A compressed stream that is cut or damaged is an end.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<Result<usize, SourceEnd>> {
+        // An error before this one was told then.
+        self.file_mut().failed = false;
         let result = match &mut self.stream {
             Stream::Plain(file) => file.read(into),
             Stream::Gzip(decoder) => decoder.read(into),
