@@ -1,5 +1,6 @@
 //! Rust's errors as the classes of `barewire._errors`, with their attributes.
 
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -15,7 +16,11 @@ pub fn raise(py: Python<'_>, class: &str, message: &str, attributes: &[(&str, Py
         }
         Ok(PyErr::from_value(class.call((message,), Some(&kwargs))?))
     };
-    make().unwrap_or_else(|_| pyo3::exceptions::PyRuntimeError::new_err(message.to_owned()))
+    make().unwrap_or_else(|error| {
+        // Ctrl-C may come just then, and is not to be swallowed.
+        let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
+        if interrupted { error } else { PyRuntimeError::new_err(message.to_owned()) }
+    })
 }
 
 /// An operating-system error as its built-in class, with the message that says what was being done.
