@@ -337,7 +337,8 @@ fn segment_len(len: u16) -> [u64; 3] {
     }
     const _: () = assert!(size_of::<Control>() == size_of::<[u64; 3]>());
     let mut words = [0u64; 3];
-    // SAFETY: the array is as large and as aligned as the struct, which has integers only and no padding. CMSG_LEN only computes.
+    // SAFETY: the array is as large and as aligned as the struct, which has integers only and no padding. CMSG_LEN only
+    // computes.
     unsafe {
         let head = libc::cmsghdr {
             cmsg_len: libc::CMSG_LEN(size_of::<u16>() as libc::c_uint) as _,
@@ -352,6 +353,19 @@ fn segment_len(len: u16) -> [u64; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As cmsg(3) and udp(7) have it, to the last byte: no padding is left to chance.
+    #[test]
+    fn the_control_data_is_a_cmsghdr_and_a_length() {
+        let mut expected = Vec::new();
+        expected.extend_from_slice(&18usize.to_ne_bytes());
+        expected.extend_from_slice(&17i32.to_ne_bytes());
+        expected.extend_from_slice(&103i32.to_ne_bytes());
+        expected.extend_from_slice(&1_400u16.to_ne_bytes());
+        expected.extend_from_slice(&[0; 6]);
+        let bytes: Vec<u8> = segment_len(1_400).iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(bytes, expected);
+    }
 
     #[test]
     fn runs_have_one_destination_and_one_length_but_for_a_shorter_last() {
