@@ -13,10 +13,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+import barewire
 
 from conftest import REPOSITORY
 
@@ -45,8 +48,21 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
+def wait_for_the_ring() -> None:
+    """The examples' feed has a ring of a fixed name, which a feed of somebody else's on this machine may be using."""
+    for _ in range(600):
+        try:
+            if barewire.Ring.attach("nasdaq-sim").state != "alive":
+                return
+        except (OSError, barewire.RingError):
+            return
+        time.sleep(0.1)
+    pytest.fail("another feed on this machine has the ring nasdaq-sim, which the examples use: stop it")
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(REPOSITORY)) for path in DOCUMENTS])
 def test_blocks_run(document: Path, tmp_path: Path) -> None:
+    wait_for_the_ring()
     binaries = Path(sys.executable).parent
     environment = os.environ | {
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
