@@ -64,6 +64,8 @@ pub enum GapReason {
     LateJoin = 2,
     /// The session ended, or another began, before its last messages came.
     SessionEnd = 3,
+    /// A snapshot took their place: the books are right, what happened in between was not seen.
+    Snapshot = 4,
 }
 
 /// What a [`Status`] record tells.
@@ -82,6 +84,12 @@ pub enum StatusCode {
     SessionStart = b'N',
     /// The venue ended the session.
     SessionEnd = b'Z',
+    /// Line number `value` (0 for A) has been silent for longer than its heartbeats allow.
+    LineDown = b'D',
+    /// Line number `value` is heard again.
+    LineUp = b'U',
+    /// Every book is right again: a snapshot was loaded, and what follows joins on to it.
+    Recovered = b'R',
 }
 
 crate::layout! {
@@ -168,7 +176,7 @@ crate::layout! {
         ts_source: u8,
         /// How many messages are missing, from `sequence` on.
         count: u64 ["messages"],
-        /// Why: 1 sequence jump, 2 late join, 3 session ended.
+        /// Why: 1 sequence jump, 2 late join, 3 session ended, 4 a snapshot took their place.
         reason: u8,
         /// Zero.
         reserved: [u8; 15] as Bytes,
@@ -193,9 +201,10 @@ crate::layout! {
         flags: u8,
         /// Clock of `ts_recv`: 0 none, 1 nic, 2 capture, 3 kernel, 4 user.
         ts_source: u8,
-        /// The match number of a broken trade; else 0.
+        /// The match number of a broken trade; the number of a line, from 0; else 0.
         value: u64,
-        /// H trading state, h operational halt, S system event, B trade broken, N session start, Z session end.
+        /// H trading state, h operational halt, S system event, B trade broken, N session start, Z session end, D line
+        /// down, U line up, R books recovered.
         code: u8 as Text,
         /// The venue's letter for the new state or the event.
         state: u8 as Text,
