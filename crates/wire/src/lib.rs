@@ -6,7 +6,9 @@
 //! - [`frame`]: Ethernet II, VLAN tags, IPv4 and UDP, down to the UDP payload and back.
 //! - [`moldudp64`]: MoldUDP64 1.00, Nasdaq's sequenced multicast packets and its request for lost ones.
 //! - [`binaryfile`]: Nasdaq's BinaryFILE, messages behind their lengths.
+//! - [`soupbintcp`]: SoupBinTCP 3.00, Nasdaq's sequenced messages over TCP.
 //! - [`itch50`]: Nasdaq TotalView-ITCH 5.0, the messages themselves.
+//! - [`glimpse50`]: GLIMPSE 5.0, a snapshot of ITCH 5.0's books.
 //!
 //! # Contract
 //!
@@ -27,8 +29,10 @@ extern crate std;
 
 pub mod binaryfile;
 pub mod frame;
+pub mod glimpse50;
 pub mod itch50;
 pub mod moldudp64;
+pub mod soupbintcp;
 mod spec;
 mod u48;
 
@@ -36,4 +40,5 @@ pub use spec::{Described, FieldCodes, MessageSpec, ProtocolSpec, Structure, Valu
 pub use u48::U48;
 
 /// Every protocol this crate knows, with its tables.
-pub const PROTOCOLS: &[&ProtocolSpec] = &[&itch50::SPEC, &moldudp64::SPEC, &binaryfile::SPEC];
+pub const PROTOCOLS: &[&ProtocolSpec] =
+    &[&itch50::SPEC, &moldudp64::SPEC, &binaryfile::SPEC, &soupbintcp::SPEC, &glimpse50::SPEC];
