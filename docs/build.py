@@ -113,16 +113,34 @@ def configuration_page() -> str:
         "value is answered with its key, what stood there, and what may stand there.\n",
     ]
     for key, whole in schema["properties"].items():
-        reference = whole.get("$ref") or whole.get("items", {}).get("$ref") or whole["allOf"][0]["$ref"]
-        model = schema["$defs"][reference.rsplit("/", 1)[1]]
-        title = f"[[{key}]]" if whole.get("type") == "array" else f"[{key}]"
-        rows = []
-        for name, field in model["properties"].items():
-            default = "**required**" if name in model.get("required", []) else toml(name, field.get("default"))
-            rows.append((f"`{name}`", default, field.get("description", "")))
-        text = " ".join(model.get("description", "").split())
-        out += [f"## `{title}`\n", f"{text}\n", table(("key", "default", "what may stand there"), rows)]
+        out += configuration_table(schema["$defs"], key, whole)
     return "\n".join(out)
+
+
+def configuration_table(models: dict[str, Any], key: str, whole: dict[str, Any]) -> list[str]:
+    """One table of the configuration, and the tables in it."""
+    model = model_of(models, whole)
+    title = f"[[{key}]]" if whole.get("type") == "array" else f"[{key}]"
+    rows, inner = [], []
+    for name, field in model["properties"].items():
+        if model_of(models, field):
+            inner += configuration_table(models, f"{key}.{name}", field)
+            continue
+        default = "**required**" if name in model.get("required", []) else toml(name, field.get("default"))
+        rows.append((f"`{name}`", default, field.get("description", "")))
+    text = " ".join(model.get("description", "").split())
+    if not rows:
+        return inner
+    return [f"## `{title}`\n", f"{text}\n", table(("key", "default", "what may stand there"), rows), *inner]
+
+
+def model_of(models: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """The table that a key's value is, one that may be left out or one of several; empty where it is none."""
+    for place in (whole, whole.get("items", {}), *whole.get("allOf", ()), *whole.get("anyOf", ())):
+        if "$ref" in place:
+            found: dict[str, Any] = models[place["$ref"].rsplit("/", 1)[1]]
+            return found
+    return {}
 
 
 def toml(name: str, value: object) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import ipaddress
 import json
 import os
 import re
@@ -15,105 +14,51 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from . import _time
+from ._config_checks import (
+    Table,
+    calendar_date,
+    cpu,
+    distinct,
+    file_name,
+    group_id,
+    known_protocol,
+    multicast,
+    power_of_two,
+    unicast,
+    wrong,
+)
+from ._config_recovery import RecoveryConfig, RerequestConfig, SnapshotConfig
 from ._errors import ConfigError
-from ._records import protocols
 
-__all__ = ["BookConfig", "Config", "FeedConfig", "LineConfig", "ReceiveConfig", "RingConfig", "load_config"]
+__all__ = [
+    "BookConfig",
+    "Config",
+    "FeedConfig",
+    "LineConfig",
+    "ReceiveConfig",
+    "RecoveryConfig",
+    "RerequestConfig",
+    "RingConfig",
+    "SequencingConfig",
+    "SnapshotConfig",
+    "load_config",
+]
 
 _MAX_SLOTS = 1 << 28  # 16 GiB of ring
+_HELD = 1 << 16
+_HELD_DURING_SNAPSHOT = 1 << 20
 
 
-def _wrong(message: str) -> PydanticCustomError:
-    """A refusal that says more than the field's description does. Braces would be read as a template."""
-    return PydanticCustomError("barewire", "{message}", {"message": message})
-
-
-def _multicast(value: str) -> str:
-    try:
-        address = ipaddress.IPv4Address(value)
-    except ValueError:
-        raise _wrong("") from None
-    if not address.is_multicast:
-        raise _wrong("")
-    return str(address)
-
-
-def _unicast(value: str) -> str:
-    try:
-        address = ipaddress.IPv4Address(value)
-    except ValueError:
-        raise _wrong("") from None
-    if address.is_multicast or address.is_unspecified:
-        raise _wrong("")
-    return str(address)
-
-
-def _known_protocol(value: str) -> str:
-    if value not in protocols():
-        raise _wrong(f"expected one of: {', '.join(protocols())}")
-    return value
-
-
-def _power_of_two(value: int) -> int:
-    if value & (value - 1):
-        below = 1 << (value.bit_length() - 1)
-        raise _wrong(f"expected a power of two, e.g. {below} or {below * 2}")
-    return value
-
-
-def _file_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise _wrong("")
-    return value
-
-
-def _distinct(values: list[str]) -> list[str]:
-    if len(set(values)) < len(values):
-        raise _wrong("expected each name once")
-    return values
-
-
-def _date(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return _time.parse_date(value)
-        except ConfigError:
-            raise _wrong("") from None
-    return value
-
-
-def _cpu(value: int) -> int:
-    allowed = sorted(os.sched_getaffinity(0))
-    if value not in allowed:
-        raise _wrong(f"expected a core that this process may use: {', '.join(map(str, allowed))}")
-    return value
-
-
-def _group_id(value: object) -> object:
-    if isinstance(value, str):
-        import grp
-
-        try:
-            return grp.getgrnam(value).gr_gid
-        except KeyError:
-            raise _wrong("expected the name or number of a group on this machine") from None
-    return value
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=False)
-
-
-class LineConfig(_Table):
+class LineConfig(Table):
     """One multicast line of the feed: a `[[lines]]` table."""
 
     name: Annotated[str, Field(min_length=1, max_length=16, description='a short name, e.g. "A"')]
     group: Annotated[
-        str, AfterValidator(_multicast), Field(description="a multicast IPv4 address, 224.0.0.0 to 239.255.255.255")
+        str, AfterValidator(multicast), Field(description="a multicast IPv4 address, 224.0.0.0 to 239.255.255.255")
     ]
     port: Annotated[int, Field(ge=1, le=65535, description="a UDP port, 1 to 65535")]
     interface: Annotated[
@@ -124,38 +69,38 @@ class LineConfig(_Table):
     ] = None
     source: Annotated[
         str | None,
-        AfterValidator(lambda value: None if value is None else _unicast(value)),
+        AfterValidator(lambda value: None if value is None else unicast(value)),
         Field(description="the sender's IPv4 address, to join that source alone; left out: any sender"),
     ] = None
 
 
-class FeedConfig(_Table):
+class FeedConfig(Table):
     """What is received: the `[feed]` table."""
 
     name: Annotated[
-        str, AfterValidator(_file_name), Field(description="letters, digits, '.', '_' or '-', at most 64")
+        str, AfterValidator(file_name), Field(description="letters, digits, '.', '_' or '-', at most 64")
     ] = "feed"
-    protocol: Annotated[str, AfterValidator(_known_protocol), Field(description="the name of a protocol")]
+    protocol: Annotated[str, AfterValidator(known_protocol), Field(description="the name of a protocol")]
     publisher_id: Annotated[
         int, Field(ge=0, le=255, description="a number of yours, 0 to 255, that every record carries")
     ] = 1
     date: Annotated[
         dt.date | None,
-        BeforeValidator(_date),
+        BeforeValidator(calendar_date),
         Field(description="the trading day, YYYY-MM-DD; left out: today in New York"),
     ] = None
     records: Annotated[
         list[Literal["mbo", "bbo"]],
-        AfterValidator(_distinct),
+        AfterValidator(distinct),
         Field(min_length=1, description='a list of "mbo" (order events and trades) and "bbo" (best bid and offer)'),
-    ] = ["mbo", "bbo"]
+    ] = ["mbo", "bbo"]  # noqa: RUF012 (pydantic hands out copies)
     symbols: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=32, description="a symbol")]] | None,
         Field(min_length=1, description='a list of symbols, e.g. ["AAPL", "MSFT"]; left out: all'),
     ] = None
 
 
-class ReceiveConfig(_Table):
+class ReceiveConfig(Table):
     """How packets are received: the `[receive]` table."""
 
     mode: Annotated[
@@ -164,7 +109,7 @@ class ReceiveConfig(_Table):
     ] = "blocking"
     core: Annotated[
         int | None,
-        AfterValidator(lambda value: None if value is None else _cpu(value)),
+        AfterValidator(lambda value: None if value is None else cpu(value)),
         Field(description="the core to pin the feed's thread to; left out: not pinned"),
     ] = None
     rcvbuf_bytes: Annotated[
@@ -176,8 +121,8 @@ class ReceiveConfig(_Table):
     timestamps: Annotated[bool, Field(description="true (the kernel stamps every packet) or false")] = True
 
 
-class SequencingConfig(_Table):
-    """How missing messages are waited for: the `[sequencing]` table."""
+class SequencingConfig(Table):
+    """How missing messages are waited for, and silent lines noticed: the `[sequencing]` table."""
 
     hold_us: Annotated[
         int,
@@ -188,23 +133,38 @@ class SequencingConfig(_Table):
         ),
     ] = 2000
     capacity: Annotated[
+        int | None,
+        AfterValidator(lambda value: None if value is None else power_of_two(value)),
+        Field(
+            ge=64,
+            le=1 << 24,
+            description="a number of messages to hold meanwhile, a power of two, 64 to 16777216; left out: "
+            f"{_HELD}, or {_HELD_DURING_SNAPSHOT} with a [recovery.snapshot], since it must hold what comes in while "
+            "a snapshot is fetched",
+        ),
+    ] = None
+    line_timeout_us: Annotated[
         int,
-        AfterValidator(_power_of_two),
-        Field(ge=64, le=1 << 24, description="a number of messages to hold meanwhile, a power of two, 64 to 16777216"),
-    ] = 1 << 16
+        Field(
+            ge=0,
+            le=3_600_000_000,
+            description="microseconds of silence after which a line counts as down, three heartbeats say, 0 (never) to "
+            "3600000000",
+        ),
+    ] = 3_000_000
 
 
-class RingConfig(_Table):
+class RingConfig(Table):
     """Where events are published: the `[ring]` table."""
 
     name: Annotated[
         str | None,
-        AfterValidator(lambda value: None if value is None else _file_name(value)),
+        AfterValidator(lambda value: None if value is None else file_name(value)),
         Field(description="letters, digits, '.', '_' or '-', at most 64; left out: this process only"),
     ] = None
     capacity: Annotated[
         int,
-        AfterValidator(_power_of_two),
+        AfterValidator(power_of_two),
         Field(ge=1024, le=_MAX_SLOTS, description=f"a number of 64-byte records, a power of two, 1024 to {_MAX_SLOTS}"),
     ] = 1 << 20
     mode: Annotated[
@@ -213,12 +173,12 @@ class RingConfig(_Table):
     ] = 0o640
     group: Annotated[
         Annotated[int, Field(ge=0, le=0xFFFF_FFFE)] | None,
-        BeforeValidator(_group_id),
+        BeforeValidator(group_id),
         Field(description="the name or number of the group that may read; left out: yours"),
     ] = None
 
 
-class BookConfig(_Table):
+class BookConfig(Table):
     """What the books are made for: the `[book]` table. They grow beyond it, at a moment's cost."""
 
     instruments: Annotated[int, Field(ge=1, le=1 << 22, description="a number of instruments, 1 to 4194304")] = 16384
@@ -226,7 +186,7 @@ class BookConfig(_Table):
     levels: Annotated[int, Field(ge=1, le=1 << 30, description="a number of price levels, 1 to 1073741824")] = 1 << 18
 
 
-class Config(_Table):
+class Config(Table):
     """A whole configuration."""
 
     feed: Annotated[FeedConfig, Field(description="a [feed] table")]
@@ -235,6 +195,9 @@ class Config(_Table):
     ]
     receive: Annotated[ReceiveConfig, Field(description="a [receive] table")] = ReceiveConfig()
     sequencing: Annotated[SequencingConfig, Field(description="a [sequencing] table")] = SequencingConfig()
+    recovery: Annotated[RecoveryConfig, Field(description="tables [recovery.rerequest] and [recovery.snapshot]")] = (
+        RecoveryConfig()
+    )
     ring: Annotated[RingConfig, Field(description="a [ring] table")] = RingConfig()
     book: Annotated[BookConfig, Field(description="a [book] table")] = BookConfig()
 
@@ -246,8 +209,15 @@ class Config(_Table):
         ):
             twice = next((key for key in keys if keys.count(key) > 1), None)
             if twice is not None:
-                raise _wrong(f"lines: two have the {what} {twice}; expected each to differ")
+                raise wrong(f"lines: two have the {what} {twice}; expected each to differ")
         return self
+
+    @property
+    def held_messages(self) -> int:
+        """How many messages can be held: `sequencing.capacity`, or what it is where that is left out."""
+        if self.sequencing.capacity is not None:
+            return self.sequencing.capacity
+        return _HELD if self.recovery.snapshot is None else _HELD_DURING_SNAPSHOT
 
     def to_core(self) -> dict[str, Any]:
         """The dictionary that the compiled core takes."""
@@ -260,7 +230,12 @@ class Config(_Table):
             "records": list(self.feed.records),
             **self.receive.model_dump(),
             "lines": [line.model_dump() for line in self.lines],
-            "sequencing": self.sequencing.model_dump(),
+            "sequencing": {
+                "hold_us": self.sequencing.hold_us,
+                "capacity": self.held_messages,
+                "line_timeout_us": self.sequencing.line_timeout_us,
+            },
+            "recovery": self.recovery.to_core(),
             "ring": self.ring.model_dump(),
             "book": self.book.model_dump(),
         }
@@ -300,7 +275,7 @@ def load_config(source: str | os.PathLike[str] | Mapping[str, Any] | Config) -> 
         raise _error(
             [origin + _problem(detail) for detail in details],
             key=_key(first["loc"]),
-            value=None if first["type"] == "missing" else first["input"],
+            value=None if first["type"] == "missing" or _is_secret(first) else first["input"],
             expected=_expected(first),
         ) from None
 
@@ -317,7 +292,13 @@ def _problem(detail: ErrorDetails) -> str:
         return f"{key} is missing; expected {_expected(detail)}"
     if not key:
         return _expected(detail)
-    return f"{key} = {_toml(detail['input'])}: expected {_expected(detail)}"
+    found = '"..."' if _is_secret(detail) else _toml(detail["input"])
+    return f"{key} = {found}: expected {_expected(detail)}"
+
+
+def _is_secret(detail: ErrorDetails) -> bool:
+    """Whether the value is not to appear in a log."""
+    return detail["loc"][-1:] == ("password",)
 
 
 def _expected(detail: ErrorDetails) -> str:

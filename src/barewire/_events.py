@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._records import KINDS, RECORD_BYTES, fields, record_struct
+from ._records import GAP_REASONS, KINDS, RECORD_BYTES, STATUS_CODES, fields, record_struct
 
 if TYPE_CHECKING:
     from ._symbols import Symbols
@@ -62,8 +62,11 @@ class BboEvent(NamedTuple):
 
 
 class GapEvent(NamedTuple):
-    """`count` messages from `sequence` on were lost before the feed. `reason`: 1 jump, 2 late join, 3 session ended.
+    """`count` messages from `sequence` on were not seen. `reason_name` says why, `reason` as the record's number.
 
+    "sequence_jump": nothing brought them. "late_join": they were sent before the feed was there. "session_end": the
+    session ended before they came. "snapshot": a snapshot made up for them, so the books are right and only what
+    happened in between is missing; after the other reasons, books may be wrong (the flag *maybe stale*).
     `symbol` is empty: a gap touches every instrument of the feed.
     """
 
@@ -80,12 +83,19 @@ class GapEvent(NamedTuple):
     reason: int
     symbol: str
 
+    @property
+    def reason_name(self) -> str:
+        """The reason in words: one of the values of `barewire.GAP_REASONS`."""
+        return GAP_REASONS.get(self.reason, "unknown")
+
 
 class StatusEvent(NamedTuple):
-    """Trading state ("H"), system event ("S"), broken trade ("B"), session start ("N") or end ("Z"): see `code`.
+    """What is no order and no price. `code_name` says what, `code` as the record's letter.
 
-    `state` is the venue's letter, `reason` its reason code, `value` the match number of a broken trade. `symbol` is
-    empty where the whole feed is meant.
+    Of the venue: "trading_state", "operational_halt" and "system_event" with the venue's letter in `state` and its
+    reason code in `reason`; "trade_broken" with the match number in `value`; "session_start" (every book is empty),
+    "session_end". Of the feed: "line_down" and "line_up" with the line's index in `value` (0 is the first configured);
+    "recovered": a snapshot was loaded, and every book is right again. `symbol` is empty where the whole feed is meant.
     """
 
     ring_sequence: int
@@ -102,6 +112,11 @@ class StatusEvent(NamedTuple):
     state: str
     reason: str
     symbol: str
+
+    @property
+    def code_name(self) -> str:
+        """The code in words: one of the values of `barewire.STATUS_CODES`."""
+        return STATUS_CODES.get(self.code, "unknown")
 
 
 Event = MboEvent | BboEvent | GapEvent | StatusEvent

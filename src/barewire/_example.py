@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._defaults import DEFAULT_LINES, DEFAULT_PROTOCOL
+from ._defaults import DEFAULT_GLIMPSE, DEFAULT_LINES, DEFAULT_PROTOCOL, DEFAULT_REREQUEST
 
 __all__ = ["EXAMPLE_CONFIG"]
 
@@ -37,7 +37,32 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 
 [sequencing]
 # hold_us = 2000                   # how long a missing message is waited for: the other line may bring it
-# capacity = 65536                 # messages that can be held meanwhile, a power of two
+# capacity = 65536                 # messages that can be held meanwhile, a power of two; 1048576 with a snapshot
+# line_timeout_us = 3000000        # a line that is silent for so long is down: three heartbeats; 0 for never
+
+# What no line brings within hold_us is asked for, then fetched as a snapshot, then declared lost. Uncomment the tables'
+# names and servers, and give the simulator its half:
+#     barewire sim --rerequest {DEFAULT_REREQUEST} --glimpse {DEFAULT_GLIMPSE}
+
+# [recovery.rerequest]             # MoldUDP64 requests over UDP
+# servers = ["{DEFAULT_REREQUEST}"]    # asked in turn
+# local = "192.0.2.20"             # this machine's address to ask from; left out: the kernel's choice
+# max_messages = 1000              # of one request
+# per_second = 1000                # requests
+# timeout_us = 20000               # to an answer
+# attempts = 3                     # for the same messages
+# give_up_us = 1000000             # a gap is asked for no longer than that
+# max_gap = 50000                  # messages; a longer gap is left to the snapshot at once
+
+# [recovery.snapshot]              # GLIMPSE 5.0 over SoupBinTCP
+# servers = ["{DEFAULT_GLIMPSE}"]    # in turn
+# username = ""
+# password = ""
+# timeout_s = 30.0                 # of one fetch
+# attempts = 3                     # in a row
+# retry_s = 10.0                   # to the next try after those; 0: none
+# max_bytes = 1073741824           # of a snapshot
+# sequence = "next"                # what its number means: the first message after it; "last": the last one in it
 
 [ring]
 name = "nasdaq-sim"                # others read it: barewire.Ring.attach("nasdaq-sim"); left out: this process only

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BBO_DTYPE",
     "GAP_DTYPE",
+    "GAP_REASONS",
     "KINDS",
     "MBO_DTYPE",
     "RECORD_BYTES",
     "RECORD_DTYPE",
+    "STATUS_CODES",
     "STATUS_DTYPE",
     "UNDEF_PRICE",
     "UNDEF_SIZE",
@@ -51,6 +53,24 @@ UNDEF_SIZE = 2**32 - 1
 
 KINDS: Mapping[str, int] = MappingProxyType({"mbo": 1, "bbo": 2, "gap": 3, "status": 4})
 """The record kinds and the values of their `kind` byte."""
+
+GAP_REASONS: Mapping[int, str] = MappingProxyType({1: "sequence_jump", 2: "late_join", 3: "session_end", 4: "snapshot"})
+"""Why messages are missing: what the `reason` of a gap record stands for."""
+
+STATUS_CODES: Mapping[str, str] = MappingProxyType(
+    {
+        "H": "trading_state",
+        "h": "operational_halt",
+        "S": "system_event",
+        "B": "trade_broken",
+        "N": "session_start",
+        "Z": "session_end",
+        "D": "line_down",
+        "U": "line_up",
+        "R": "recovered",
+    }
+)
+"""What a status record tells: what its `code` stands for."""
 
 _SEQUENCE_BYTES = 8
 _COMMON_BYTES = 32  # of every record, alike in all kinds; a test in crates/types holds it

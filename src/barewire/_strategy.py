@@ -66,10 +66,13 @@ class Strategy:
         """The best bid or offer of an instrument changed."""
 
     def on_gap(self, gap: GapEvent) -> None:
-        """Messages were lost before the feed."""
+        """Messages were not seen; `gap.reason_name` says why, and "snapshot" that the books are right all the same."""
 
     def on_status(self, status: StatusEvent) -> None:
-        """A trading state, a system event, a broken trade, a session's start or end."""
+        """A trading state, a session's start or end, a line that fell silent, books that are right again.
+
+        `status.code_name` says which.
+        """
 
     def on_lost(self, count: int) -> None:
         """The strategy fell behind: `count` records were overwritten in the ring before it read them."""

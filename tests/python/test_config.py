@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 import barewire
 from barewire._config import Config, load_config
-from barewire._defaults import DEFAULT_LINES
+from barewire._defaults import DEFAULT_GLIMPSE, DEFAULT_LINES, DEFAULT_REREQUEST
 
 GOOD: dict[str, Any] = {
     "feed": {"protocol": "itch-5.0"},
@@ -100,6 +103,14 @@ WRONG = [
         'ring.group = "no such group": expected the name or number of a group on this machine',
     ),
     ("book.orders", 0, "book.orders = 0: expected a number of live orders, 1 to 1073741824"),
+    (
+        "sequencing.line_timeout_us",
+        -1,
+        "sequencing.line_timeout_us = -1: expected microseconds of silence after which a line counts as down, three "
+        "heartbeats say, 0 (never) to 3600000000",
+    ),
+    ("recovery", 5, "recovery = 5: expected tables [recovery.rerequest] and [recovery.snapshot]"),
+    ("recovery.snapsot", {}, "recovery.snapsot: unknown key; did you mean snapshot?"),
     ("receive.mod", "busy", "receive.mod: unknown key; did you mean mode?"),
     ("receive.xyz", 1, "receive.xyz: unknown key; expected one of: mode, core, rcvbuf_bytes, busy_poll_us, timestamps"),
     ("fed", {}, "fed: unknown key; did you mean feed?"),
@@ -117,6 +128,56 @@ def test_what_is_wrong_is_named_in_one_line(key: str, value: object, message: st
     assert caught.value.key == key
     assert caught.value.value == value
     assert caught.value.expected in message
+
+
+SERVER = '"ADDRESS:PORT" with an IPv4 address of one machine, e.g. "10.0.0.1:26500"'
+WRONG_RECOVERY = [
+    (
+        {"rerequest": {}},
+        "recovery.rerequest.servers is missing; expected a list of the venue's re-request servers, e.g. "
+        '["10.0.0.1:26500"], 1 to 8',
+    ),
+    *(
+        ({"snapshot": {"servers": [server]}}, f"recovery.snapshot.servers[0] = {json.dumps(server)}: expected {SERVER}")
+        for server in ("10.0.0.1", "10.0.0.1:0", "10.0.0.1:65536", "239.0.0.1:1", "0.0.0.0:1", "venue:1", ":1", 5)
+    ),
+    (
+        {"rerequest": {"servers": ["10.0.0.1:1", "10.0.0.1:01"]}},
+        'recovery.rerequest.servers = ["10.0.0.1:1", "10.0.0.1:01"]: expected each name once',
+    ),
+    (
+        {"rerequest": {"servers": ["10.0.0.1:1"], "timeout": 5}},
+        "recovery.rerequest.timeout: unknown key; did you mean timeout_us?",
+    ),
+    (
+        {"rerequest": {"servers": ["10.0.0.1:1"], "attempts": 0}},
+        "recovery.rerequest.attempts = 0: expected how often the same messages are asked for in vain, 1 to 255",
+    ),
+    (
+        {"snapshot": {"servers": ["10.0.0.1:1"], "sequence": "after"}},
+        'recovery.snapshot.sequence = "after": expected what the snapshot\'s number means: "next" (the first message '
+        'it does not hold) or "last" (the last one it holds)',
+    ),
+    # A password is no business of a log's.
+    (
+        {"snapshot": {"servers": ["10.0.0.1:1"], "password": "longer than ten"}},
+        'recovery.snapshot.password = "...": expected the login\'s password, at most 10 ASCII characters',
+    ),
+]
+
+
+@pytest.mark.parametrize(("tables", "message"), WRONG_RECOVERY, ids=[message[:50] for _, message in WRONG_RECOVERY])
+def test_what_is_wrong_with_recovery_is_named(tables: dict[str, Any], message: str) -> None:
+    with pytest.raises(barewire.ConfigError) as caught:
+        load_config({**GOOD, "recovery": tables})
+    assert caught.value.problems == (message,)
+    assert "longer than ten" not in repr(vars(caught.value))
+
+
+def test_a_password_is_not_shown() -> None:
+    config = load_config({**GOOD, "recovery": {"snapshot": {"servers": ["10.0.0.1:1"], "password": "secret"}}})
+    assert "secret" not in repr(config)
+    assert config.to_core()["recovery"]["snapshot"]["password"] == "secret"
 
 
 def test_every_problem_has_its_line() -> None:
@@ -160,21 +221,31 @@ def test_the_example_is_what_the_simulator_sends_to() -> None:
     config = load_config(barewire.EXAMPLE_CONFIG)
     found = [(line.name, line.group, line.port, line.interface) for line in config.lines]
     assert found == [tuple(line) for line in DEFAULT_LINES]
+    # With the names and servers of its recovery tables uncommented it finds the simulator's servers.
+    text = re.sub(r"^# (\[recovery|servers)", r"\1", barewire.EXAMPLE_CONFIG, flags=re.MULTILINE)
+    recovery = load_config(text).recovery
+    assert recovery.rerequest is not None
+    assert recovery.snapshot is not None
+    assert (recovery.rerequest.servers, recovery.snapshot.servers) == ([DEFAULT_REREQUEST], [DEFAULT_GLIMPSE])
     # What it shows as commented-out defaults are the defaults.
     lines = barewire.EXAMPLE_CONFIG.splitlines()
     shown: dict[str, dict[str, Any]] = {}
     table = ""
     for line in lines:
-        if line.startswith("["):
-            table = line.split()[0].strip("[]")
-        elif line.startswith("# ") and " = " in line and table in ("receive", "ring"):
+        if line.startswith(("[", "# [")):
+            table = line.removeprefix("# ").split()[0].strip("[]")
+        elif line.startswith("# ") and " = " in line and table not in ("feed", "lines"):
             shown[table] = {**shown.get(table, {}), **tomllib.loads(line[2:])}
     shown["receive"].pop("core")
     shown["ring"].pop("group")
-    bare = load_config(GOOD)
+    shown["recovery.rerequest"].pop("local")
+    assert shown["sequencing"].pop("capacity") == load_config(GOOD).held_messages
+    bare = load_config(text)
+    assert set(shown) == {"receive", "ring", "sequencing", "recovery.rerequest", "recovery.snapshot"}
     for name, values in shown.items():
+        found = functools.reduce(getattr, name.split("."), bare).model_dump()
         assert values
-        assert values == {key: getattr(bare, name).model_dump()[key] for key in values}
+        assert values == {key: found[key] for key in values}
 
 
 def test_what_the_core_gets() -> None:
@@ -189,12 +260,48 @@ def test_what_the_core_gets() -> None:
     assert load_config(config) is config
 
 
+def test_what_the_core_gets_of_recovery() -> None:
+    bare = load_config(GOOD).to_core()
+    assert bare["recovery"] == {"rerequest": None, "snapshot": None}
+    assert bare["sequencing"] == {"hold_us": 2000, "capacity": 1 << 16, "line_timeout_us": 3_000_000}
+    servers = {"servers": ["10.0.0.1:26500"]}
+    core = load_config(
+        {**GOOD, "recovery": {"rerequest": servers, "snapshot": {**servers, "sequence": "last"}}}
+    ).to_core()
+    assert core["recovery"] == {
+        "rerequest": {
+            "servers": ["10.0.0.1:26500"],
+            "local": None,
+            "max_messages": 1000,
+            "per_second": 1000,
+            "timeout_ns": 20_000_000,
+            "attempts": 3,
+            "give_up_ns": 1_000_000_000,
+            "max_gap": 50_000,
+        },
+        "snapshot": {
+            "servers": ["10.0.0.1:26500"],
+            "username": "",
+            "password": "",
+            "timeout_ns": 30_000_000_000,
+            "attempts": 3,
+            "retry_ns": 10_000_000_000,
+            "max_bytes": 1 << 30,
+            "last_included": True,
+        },
+    }
+    # It has to hold what comes in while a snapshot is fetched.
+    assert core["sequencing"]["capacity"] == 1 << 20
+    given = {**GOOD, "sequencing": {"capacity": 4096}, "recovery": {"snapshot": servers}}
+    assert load_config(given).to_core()["sequencing"]["capacity"] == 4096
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-tables = st.sampled_from(["feed", "lines", "receive", "ring", "book"])
+tables = st.sampled_from(["feed", "lines", "receive", "sequencing", "recovery", "ring", "book"])
 keys = st.sampled_from(
     sorted({name for table in Config.model_fields.values() for name in getattr(table.annotation, "model_fields", ())})
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .._records import KINDS
+from .._records import GAP_REASONS, KINDS
 from ._summary import BOOK_HEAD, Activity, Latency, book_cells, book_rows, problems, quote_text
 from ._terminal import count_text, print_json
 
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "json_lines", "live_view", "plain_lines"]
 
-_GAP_REASONS = {1: "never received", 2: "sent before the feed joined", 3: "the session ended before they came"}
-_LATE_JOIN = 2
+_GAPS = {
+    "sequence_jump": "never received",
+    "late_join": "sent before the feed joined",
+    "session_end": "the session ended before they came",
+    "snapshot": "a snapshot made up for them",
+}
+_LINE_STATES = {"D": "down: nothing was heard for longer than sequencing.line_timeout_us", "U": "up again"}
 _SHOWN_BOOKS = 12
 _SHOWN_MESSAGES = 6
 _FRAME_LINES = 8  # of the live view: title, frame, head, status, and a line to spare
@@ -35,6 +40,7 @@ class Watch:
         said: what a strategy had to say, newest last.
         lost: records that this process read too late.
         before_joining: messages that were sent before the feed was there.
+        books_are_whole: whether a snapshot has made up for those.
     """
 
     def __init__(self, feed: Feed, report: Callable[[Watch], None], interval: float) -> None:
@@ -44,6 +50,7 @@ class Watch:
         self.said: deque[str] = deque(maxlen=_SHOWN_MESSAGES)
         self.lost = 0
         self.before_joining = 0
+        self.books_are_whole = False
         self.begun = time.monotonic()
         self._report = report
         self._interval = interval
@@ -69,17 +76,29 @@ class Watch:
             self.latency.add(batch)
             self.activity.add(batch)
             self.lost += batch.lost
-            if (batch.records["kind"] == KINDS["gap"]).any():
+            if (batch.records["kind"] >= KINDS["gap"]).any():
                 self._note_gaps(batch)
+                self._note_status(batch)
             each(batch)
 
     def _note_gaps(self, batch: Batch) -> None:
         for sequence, count, reason in batch.gaps[["sequence", "count", "reason"]].tolist():
-            self.said.append(
-                f"gap: {count_text(count)} messages from {count_text(sequence)} on: {_GAP_REASONS[reason]}"
-            )
-            if reason == _LATE_JOIN:
+            name = GAP_REASONS.get(reason, "unknown")
+            text = _GAPS.get(name, name)
+            self.said.append(f"gap: {count_text(count)} messages from {count_text(sequence)} on: {text}")
+            if name == "late_join":
                 self.before_joining += count
+
+    def _note_status(self, batch: Batch) -> None:
+        for letter, value in batch.status[["code", "value"]].tolist():
+            code = letter.decode("latin-1")
+            if code in _LINE_STATES:
+                lines = self.feed.config.lines
+                line = lines[value].name if value < len(lines) else value
+                self.said.append(f"line {line} is {_LINE_STATES[code]}")
+            elif code == "R":
+                self.said.append("a snapshot was loaded: every book is right again")
+                self.books_are_whole = True
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -131,7 +150,7 @@ class Watch:
         counters = self.feed.stats.as_dict()
         counters["messages_missing"] -= self.before_joining
         found = problems(counters)
-        if self.before_joining:
+        if self.before_joining and not self.books_are_whole:
             late = f"{count_text(self.before_joining)} messages were sent before the feed joined: books are not whole"
             found.insert(0, late)
         if self.lost:
