@@ -113,6 +113,8 @@ pub enum Purpose {
     Line(u8),
     /// To send.
     Sender,
+    /// To ask for retransmissions.
+    Requests,
 }
 
 impl fmt::Display for Purpose {
@@ -120,6 +122,7 @@ impl fmt::Display for Purpose {
         match self {
             Purpose::Line(line) => write!(f, "line {line}"),
             Purpose::Sender => f.write_str("sender"),
+            Purpose::Requests => f.write_str("re-requests"),
         }
     }
 }

@@ -13,6 +13,7 @@ mod open;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use barewire_types::{TsSource, UnixNanos};
@@ -20,7 +21,8 @@ use barewire_types::{TsSource, UnixNanos};
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::socket::Socket;
 use crate::{Waker, clock};
-use batch::Batch;
+pub(crate) use batch::Batch;
+pub(crate) use open::ask_for_times;
 
 /// How to wait for packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,7 +121,7 @@ impl Line {
 pub struct KernelReceiver {
     lines: Vec<Line>,
     batch: Batch,
-    /// The waker's descriptor first, then one a line; empty where it never waits.
+    /// The waker's descriptor first, then one a line, then the watched ones; empty where it never waits.
     waits: Vec<libc::pollfd>,
     timeout: Option<Duration>,
     waker: Waker,
@@ -221,6 +223,12 @@ impl Receiver for KernelReceiver {
                     delivered += self.drain(index, sink)?;
                 }
             }
+            // A descriptor that was closed would end every wait at once. A negative one is passed over.
+            for watched in self.waits.iter_mut().skip(1 + self.lines.len()) {
+                if watched.revents & libc::POLLNVAL != 0 {
+                    watched.fd = -1;
+                }
+            }
         }
         self.counters.idle_waits += u64::from(delivered == 0);
         Ok(delivered)
@@ -240,6 +248,12 @@ impl Receiver for KernelReceiver {
 
     fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
+    }
+
+    fn watch(&mut self, fd: RawFd) {
+        if !self.waits.is_empty() {
+            self.waits.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        }
     }
 
     fn waker(&self) -> Waker {

@@ -3,7 +3,8 @@
 //! This crate moves bytes and says when they arrived. It does not decode a venue's framing, order packets or keep books.
 //!
 //! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`mod@file`]: a capture, line by line as if it were live.
-//! - [`send`]: UDP in batches, for the simulator and for requests.
+//! - [`send`]: UDP in batches, for the simulator.
+//! - [`request`]: asks servers by UDP, and hears only them; [`stream`]: TCP whose waits can be ended.
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
 //! - [`clock`], [`affinity`], [`memory`], [`interfaces`]: what a feed asks of the machine before and beside its loop.
 //!
@@ -23,7 +24,9 @@ pub mod file;
 pub mod interfaces;
 pub mod kernel;
 pub mod memory;
+pub mod request;
 pub mod send;
+pub mod stream;
 
 pub use error::{OpenError, Purpose};
 pub use packet::{LineConfig, Packet, Receiver, ReceiverCounters};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use barewire_types::{TsSource, UnixNanos};
@@ -45,7 +46,8 @@ pub struct LineConfig {
 pub trait Receiver {
     /// Hands what is there to `sink`, at most one batch a line, and returns how many packets that were.
     ///
-    /// 0 means nothing came: a busy path returns at once, a blocking one after its timeout, a signal or a wake.
+    /// 0 means nothing came: a busy path returns at once, a blocking one after its timeout, a signal, a wake, or when a
+    /// [watched](Self::watch) descriptor has something.
     ///
     /// # Errors
     ///
@@ -68,6 +70,10 @@ pub trait Receiver {
     /// How long [`receive`](Self::receive) may wait from now on; `None` for as long as it takes. Paths that never wait
     /// ignore it.
     fn set_timeout(&mut self, timeout: Option<Duration>);
+
+    /// Lets a wait also end when there is something to read from a descriptor, which must stay open as long as the path
+    /// is used. Nothing is read from it: as long as its owner does not, no wait lasts. Paths that never wait ignore it.
+    fn watch(&mut self, _fd: RawFd) {}
 
     /// A handle by which another thread ends a wait.
     fn waker(&self) -> Waker;
@@ -128,7 +134,7 @@ counters! {
         batches,
         /// Looks at a socket that found nothing.
         empty_polls,
-        /// Waits that ended without a packet: by timeout, signal or wake.
+        /// Waits that ended without a packet: by timeout, signal or wake, or for a watched descriptor.
         idle_waits,
     }
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-/// Ends a blocking [`Receiver::receive`](crate::Receiver::receive) from another thread.
+/// Ends a blocking [`Receiver::receive`](crate::Receiver::receive), or a [`stream::wait`](crate::stream::wait), from
+/// another thread.
 ///
 /// A wake that finds nobody waiting is kept for the next wait. Clones wake the same receiver.
 #[derive(Clone, Debug)]
@@ -18,7 +19,12 @@ impl Waker {
         Waker { event: None }
     }
 
-    pub(crate) fn new() -> io::Result<Waker> {
+    /// One that nobody waits with yet.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, where it has no descriptor left.
+    pub fn new() -> io::Result<Waker> {
         // SAFETY: eventfd takes no pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
         if fd < 0 {

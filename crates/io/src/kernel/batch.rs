@@ -29,21 +29,21 @@ struct Slot {
 }
 
 /// One received message.
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The payload; `None` where it was longer than the buffer.
-    pub(super) payload: Option<&'a [u8]>,
-    pub(super) src: SocketAddrV4,
+    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) src: SocketAddrV4,
     /// The kernel's receive time.
-    pub(super) time: Option<UnixNanos>,
+    pub(crate) time: Option<UnixNanos>,
     /// The socket's drops up to this message, modulo 2^32, where there have been any.
-    pub(super) drops: Option<u32>,
+    pub(crate) drops: Option<u32>,
 }
 
 /// Buffers for a batch of messages.
 ///
 /// The headers point to the slots and the slots to the payloads. Slots and payloads are only ever reached through the raw
 /// pointers below, never through a reference to the whole, so the kernel's writes meet no live reference.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     headers: Box<[libc::mmsghdr]>,
     slots: NonNull<Slot>,
     payloads: NonNull<u8>,
@@ -74,7 +74,7 @@ fn stride(max_datagram: usize) -> usize {
 
 impl Batch {
     /// Buffers for `count` messages of up to `max_datagram` bytes.
-    pub(super) fn new(count: usize, max_datagram: usize) -> io::Result<Batch> {
+    pub(crate) fn new(count: usize, max_datagram: usize) -> io::Result<Batch> {
         let stride = stride(max_datagram);
         let mapped = count * stride;
         // SAFETY: a new private mapping overlaps nothing.
@@ -125,7 +125,7 @@ impl Batch {
 
     /// Takes what the socket has, up to the batch's size, without waiting.
     #[inline]
-    pub(super) fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
         for header in self.headers.iter_mut().take(self.used) {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
             header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
@@ -148,7 +148,7 @@ impl Batch {
 
     /// The messages that the last [`receive`](Self::receive) took.
     #[inline]
-    pub(super) fn messages(&self, received: usize) -> impl Iterator<Item = Message<'_>> {
+    pub(crate) fn messages(&self, received: usize) -> impl Iterator<Item = Message<'_>> {
         self.headers.iter().take(received.min(self.used)).map(|header| {
             // SAFETY: the kernel filled this header, its slot and its payload by the last `receive`, and cannot write
             // there again while `self` is borrowed. Without MSG_TRUNC in the call, `msg_len` is what it wrote.

@@ -105,7 +105,7 @@ fn bind_to_device(socket: &Socket, what: Purpose, name: &str) -> Result<(), Open
     })
 }
 
-fn ask_for_times(socket: &Socket) -> Result<Timestamps, OpenError> {
+pub(crate) fn ask_for_times(socket: &Socket) -> Result<Timestamps, OpenError> {
     let software = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     if socket.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, software).is_ok() {
         return Ok(Timestamps::Timestamping);
