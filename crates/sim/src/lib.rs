@@ -4,11 +4,12 @@
 //! - [`Simulator`]: sends an exchange's messages as a MoldUDP64 session, on an A and a B line, at a [`Pace`].
 //! - [`Sink`]: where the packets go: [`MulticastSink`], [`PcapSink`], [`BinaryFileSink`], [`PacketMemory`],
 //!   [`BinaryFileMemory`]. Any number at once.
-//!
-//! It does not lose, reorder or damage packets, and answers no requests.
+//! - [`Network`]: loses, repeats, delays and reorders packets of any origin as an [`Impairment`] says, from a seed.
+//!   [`ImpairedSink`] has one between the simulator and other sinks.
 #![forbid(unsafe_code)]
 
 mod exchange;
+mod impair;
 mod pace;
 mod packing;
 mod session;
@@ -19,12 +20,15 @@ pub use barewire_wire::moldudp64::Session;
 pub use exchange::{
     ConfigError, Exchange, ExchangeConfig, Length, MAX_INSTRUMENTS, MAX_LIVE_ORDERS, MessageBuffer, Mix,
 };
+pub use impair::{
+    Arrived, ImpairCounters, ImpairError, Impairment, LossBurst, MAX_DELAY_NS, MAX_HOLD_NS, MAX_REORDER_BY, Network,
+};
 pub use pace::{Burst, MAX_RATE, Pace};
 pub use session::{MIN_PAYLOAD, SessionConfig, SessionError};
 pub use simulator::{LineReport, Progress, Report, Simulator, SimulatorConfig, SimulatorError, Time};
 pub use sink::{
-    BinaryFileMemory, BinaryFileSink, Line, MulticastLine, MulticastSink, PacketMemory, PcapSink, SimPacket, Sink,
-    SinkError, SinkLosses,
+    BinaryFileMemory, BinaryFileSink, ImpairedSink, Line, MulticastLine, MulticastSink, PacketMemory, PcapSink,
+    SimPacket, Sink, SinkError, SinkLosses,
 };
 
 /// Length of the longest message in bytes.

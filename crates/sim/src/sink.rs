@@ -7,10 +7,12 @@ use barewire_io::capture::WriteError;
 use barewire_types::UnixNanos;
 
 mod files;
+mod impaired;
 mod memory;
 mod multicast;
 
 pub use files::{BinaryFileSink, PcapSink};
+pub use impaired::ImpairedSink;
 pub use memory::{BinaryFileMemory, PacketMemory};
 pub use multicast::{MulticastLine, MulticastSink};
 
@@ -86,7 +88,19 @@ pub trait Sink {
     /// What makes it pointless to go on; the run ends.
     fn take(&mut self, packets: &[SimPacket<'_>]) -> Result<(), SinkError>;
 
-    /// Takes the end: nothing comes after it. Files are complete when this has succeeded.
+    /// Does what is due by `now`, for sinks that hold packets back, and says when something will be due next. Where time
+    /// is real it is asked then, while no other packets are sent; what is due before other packets goes when
+    /// [`take`](Sink::take) takes these.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Sink::take).
+    fn poll(&mut self, now: UnixNanos) -> Result<Option<UnixNanos>, SinkError> {
+        let _ = now;
+        Ok(None)
+    }
+
+    /// Takes the end: nothing comes after it, and what was held back goes now. Files are complete when this has succeeded.
     ///
     /// # Errors
     ///

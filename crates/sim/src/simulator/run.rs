@@ -377,9 +377,36 @@ impl<'s, 'k> Run<'s, 'k> {
             self.last_time = real;
             return self.hand_over();
         }
-        let delayed = self.delayed.packets.front().map_or(u64::MAX, |(then, _)| now + then.0.saturating_sub(real.0));
-        wait(next.min(beat).min(delayed).saturating_sub(now));
+        let delayed = self.delayed.packets.front().map(|(then, _)| *then);
+        let delayed = delayed.into_iter().chain(self.poll(real)?).min();
+        let delayed = delayed.map_or(u64::MAX, |then| then.0.saturating_sub(real.0));
+        wait(next.min(beat).saturating_sub(now).min(delayed));
         Ok(())
+    }
+
+    /// Lets the sinks do what is due by the system's clock, and returns when the next is.
+    fn poll(&mut self, real: UnixNanos) -> Result<Option<UnixNanos>, SinkError> {
+        let mut next = None;
+        for sink in self.sinks.iter_mut() {
+            let of_sink = sink.poll(real)?;
+            next = next.into_iter().chain(of_sink).min();
+        }
+        Ok(next)
+    }
+
+    /// Waits for so long, or else until the sinks hold nothing back any more; these go on meanwhile.
+    fn pass(&mut self, ns: Option<u64>) -> Result<(), SinkError> {
+        let (begin, real) = (self.now(), clock::now().max(self.last_time));
+        loop {
+            let passed = self.now().saturating_sub(begin);
+            let real = UnixNanos(real.0.saturating_add(passed));
+            let until_sinks = self.poll(real)?.map(|next| next.0.saturating_sub(real.0));
+            let rest = ns.map(|ns| ns.saturating_sub(passed));
+            match rest.into_iter().chain(until_sinks).min() {
+                Some(least) if rest != Some(0) => wait(least),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Sends what is left, then the end of the session, and completes the sinks.
@@ -393,7 +420,7 @@ impl<'s, 'k> Run<'s, 'k> {
         }
         while let Some(&(then, _)) = self.delayed.packets.front() {
             if self.wall {
-                wait(then.0.saturating_sub(time.0));
+                self.pass(Some(then.0.saturating_sub(time.0)))?;
                 time = clock::now().max(self.last_time);
             } else {
                 time = then;
@@ -409,13 +436,16 @@ impl<'s, 'k> Run<'s, 'k> {
             if number > 0 {
                 time = UnixNanos(time.0.saturating_add(self.config.session.end_interval_ns));
                 if self.wall {
-                    std::thread::sleep(Duration::from_nanos(self.config.session.end_interval_ns));
+                    self.pass(Some(self.config.session.end_interval_ns))?;
                     time = clock::now().max(self.last_time);
                 }
             }
             self.b.clear();
             self.plan_bare(time, &end);
             self.hand_over()?;
+        }
+        if self.wall {
+            self.pass(None)?;
         }
         for sink in self.sinks.iter_mut() {
             sink.finish()?;
