@@ -6,12 +6,14 @@
 //!   [`BinaryFileMemory`]. Any number at once.
 //! - [`Network`]: loses, repeats, delays and reorders packets of any origin as an [`Impairment`] says, from a seed.
 //!   [`ImpairedSink`] has one between the simulator and other sinks.
+//! - [`recovery`]: servers that send lost messages again and hand out snapshots, faultless or not.
 #![forbid(unsafe_code)]
 
 mod exchange;
 mod impair;
 mod pace;
 mod packing;
+pub mod recovery;
 mod session;
 mod simulator;
 mod sink;
