@@ -1,8 +1,8 @@
 //! Every statistic of a feed, declared once: the table from which the ring's statistics page, Python's `FeedStats`, the
 //! command line and the counters page of the documentation come. A counter is never renamed.
 //!
-//! The counters sum up. Of packets: `packets` = `packets_delivered` + `packets_ahead` + `packets_too_far` +
-//! `packets_duplicate` + `packets_heartbeat` + `packets_end_of_session` + `packets_foreign_session` + `packets_malformed` +
+//! The counters sum up. Of packets: `packets` = `packets_delivered` + `packets_ahead` + `packets_recovered` +
+//! `packets_too_far` + `packets_duplicate` + `packets_heartbeat` + `packets_end_of_session` + `packets_foreign_session` + `packets_malformed` +
 //! `packets_refused`. Of messages:
 //! `messages` = the sum of every `messages_*` and `book_*` counter below it. [`Counters::check`] holds both.
 
@@ -28,6 +28,8 @@ counters! {
     PacketsDelivered = "packets_delivered",
     /// Packets ahead of a missing message: held until it comes or is given up.
     PacketsAhead = "packets_ahead",
+    /// Replies of a re-request server that brought at least one missing message.
+    PacketsRecovered = "packets_recovered",
     /// Packets further ahead than anything can be held.
     PacketsTooFar = "packets_too_far",
     /// Packets wholly seen before: the other line's copies, mostly.
@@ -54,6 +56,30 @@ counters! {
     Gaps = "gaps",
     /// Messages declared missing. One that comes after all is a duplicate.
     MessagesMissing = "messages_missing",
+    /// Messages that a re-request server brought; they are counted by kind as well.
+    MessagesRecovered = "messages_recovered",
+    /// Messages of snapshots that were loaded; they are counted by kind as well.
+    MessagesSnapshot = "messages_snapshot",
+    /// Requests for missing messages.
+    Requests = "requests",
+    /// Requests to which no missing message came in time.
+    RequestsUnanswered = "requests_unanswered",
+    /// Requests that could not be sent.
+    RequestsUnsent = "requests_unsent",
+    /// Datagrams to the request socket that did not come from a re-request server (never seen by the feed).
+    RepliesWrongSource = "replies_wrong_source",
+    /// Snapshots asked for.
+    SnapshotsRequested = "snapshots_requested",
+    /// Snapshots asked for that did not come, or did not join on to the stream.
+    SnapshotsFailed = "snapshots_failed",
+    /// Snapshots loaded: each time, every book was right again.
+    SnapshotsLoaded = "snapshots_loaded",
+    /// 1 while a snapshot is awaited or loaded and nothing is delivered.
+    Suspended = "suspended",
+    /// How long recovery last took, from when waiting for the other lines was over until everything was there or lost, ns.
+    RecoveryLast = "recovery_last_ns",
+    /// The longest that recovery took, ns.
+    RecoveryLongest = "recovery_longest_ns",
     /// Sessions begun after the first.
     SessionRestarts = "session_restarts",
     /// Messages that were held and then delivered in order; they are counted by kind as well.
@@ -62,10 +88,12 @@ counters! {
     MessagesHeld = "messages_held",
     /// 1 once the venue has ended the current session.
     SessionEnded = "session_ended",
-    /// Whole messages in packets of the current session.
+    /// Whole messages in packets of the current session, and in snapshots.
     Messages = "messages",
-    /// Seen before, or given up before they came.
+    /// Seen before, given up before they came, or sent by a re-request server though they were not missing.
     MessagesDuplicate = "messages_duplicate",
+    /// Held while a snapshot was awaited, which then included them.
+    MessagesSuperseded = "messages_superseded",
     /// Ahead of their turn and too long to be held; unless they come again they will be among the missing.
     MessagesTooLong = "messages_too_long",
     /// Changed a book.
@@ -108,14 +136,28 @@ counters! {
     NextSequence = "next_sequence",
     /// When the last packet arrived, ns since 1970.
     LastPacketTime = "last_packet_time",
+    /// Times a line went silent for longer than its heartbeats allow.
+    LineFailures = "line_failures",
     /// Packets received on line A (the first configured).
     LineAPackets = "line_a_packets",
     /// Messages whose first copy came on line A.
     LineAFirstCopies = "line_a_first_copies",
+    /// 1 while line A is silent for longer than its heartbeats allow.
+    LineADown = "line_a_down",
+    /// Half of line A's packets that came second lagged behind the first copy by no more, ns.
+    LineALagMedian = "line_a_lag_p50_ns",
+    /// 99 of 100 of line A's packets that came second lagged by no more, ns.
+    LineALagP99 = "line_a_lag_p99_ns",
     /// Packets received on line B (the second configured).
     LineBPackets = "line_b_packets",
     /// Messages whose first copy came on line B.
     LineBFirstCopies = "line_b_first_copies",
+    /// 1 while line B is silent for longer than its heartbeats allow.
+    LineBDown = "line_b_down",
+    /// Half of line B's packets that came second lagged behind the first copy by no more, ns.
+    LineBLagMedian = "line_b_lag_p50_ns",
+    /// 99 of 100 of line B's packets that came second lagged by no more, ns.
+    LineBLagP99 = "line_b_lag_p99_ns",
 }
 
 /// The values. Plain words, owned by the feed thread; others see the copy on the ring's statistics page.

@@ -21,6 +21,7 @@ use barewire_ring::{Producer, Reader, RingConfig, RingError};
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
 use crate::pipeline::{Input, Pipeline, Sequencing};
+use crate::recovery::NoServices;
 
 /// How often the statistics page is brought up to date.
 const FLUSH_NS: u64 = 1_000_000;
@@ -246,7 +247,7 @@ fn receive(
             });
         })?;
         if pipeline.is_waiting() {
-            pipeline.give_up(clock::now(), received == 0);
+            pipeline.recover(clock::now(), received == 0, &mut NoServices);
         }
         let now = clock::monotonic();
         if now >= next_flush {

@@ -12,9 +12,11 @@ use std::hash::{BuildHasher, RandomState};
 use barewire_book::{BookError, Books, Capacity, Change, OutOfMemory};
 use barewire_io::memory;
 use barewire_line::{Content, SessionId};
-use barewire_types::{Action, Bbo, Mbo, Prefetch, Price, RecordKind, Side, Status, StatusCode, TsSource, UnixNanos};
+use barewire_types::{
+    Action, Bbo, Flags, Mbo, Prefetch, Price, RecordKind, Seq, Side, Status, StatusCode, TsSource, UnixNanos,
+};
 use barewire_wire::itch50::{self, ItchError, Message};
-use barewire_wire::moldudp64::{Messages, Packet, PacketKind};
+use barewire_wire::moldudp64::{Messages, Packet, PacketKind, Request, Session};
 
 use crate::counters::{Counter, Counters};
 use crate::sink::{Publisher, Sink};
@@ -47,17 +49,27 @@ impl Framing for MoldUdp64 {
             messages: packet.messages(),
         })
     }
+
+    fn request(session: SessionId, first: Seq, count: u16) -> impl AsRef<[u8]> {
+        let mut name = [0; 10];
+        name.copy_from_slice(&session.0.to_le_bytes()[..10]);
+        Request { session: Session(name), sequence: first, count }.encode()
+    }
 }
 
-/// What is known of one locate code.
+/// What is known of one locate code, as bits, so that its doubt is a record's flag as it stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
+struct Known(u8);
+
+impl Known {
     /// No message has named it yet.
-    Unnamed,
+    const NEW: Known = Known(0);
     /// Its book is kept.
-    Followed,
+    const FOLLOWED: u8 = 1;
     /// It was named, and is not subscribed.
-    Ignored,
+    const IGNORED: u8 = 2;
+    /// Its book may be wrong.
+    const DOUBTED: u8 = Flags::MAYBE_STALE.0;
 }
 
 /// How the handler is set up.
@@ -83,6 +95,8 @@ pub struct Nasdaq<P: Prefetch> {
     instruments: Vec<Instrument>,
     wanted: Option<HashSet<Vec<u8>>>,
     publish: Publish,
+    /// A snapshot is being applied: a quote is told when all of it is there.
+    holds_quotes: bool,
     publisher_id: u8,
     midnight_ns: u64,
 }
@@ -104,7 +118,7 @@ impl<P: Prefetch> Nasdaq<P> {
         let seed = RandomState::new().hash_one(0);
         Ok(Nasdaq {
             books: Books::try_new(setup.capacity, prefetch, seed)?,
-            known: vec![Known::Unnamed; LOCATES].into_boxed_slice(),
+            known: vec![Known::NEW; LOCATES].into_boxed_slice(),
             symbols: vec![[0; 8]; LOCATES].into_boxed_slice(),
             instruments: Vec::new(),
             wanted: match setup.subscription {
@@ -112,6 +126,7 @@ impl<P: Prefetch> Nasdaq<P> {
                 Subscription::Symbols(symbols) => Some(symbols),
             },
             publish: setup.publish,
+            holds_quotes: false,
             publisher_id: setup.publisher_id,
             midnight_ns: setup.midnight_ns,
         })
@@ -119,7 +134,13 @@ impl<P: Prefetch> Nasdaq<P> {
 
     /// Whether a message has named this instrument, and it is followed.
     pub fn is_named(&self, instrument_id: u32) -> bool {
-        self.known.get(instrument_id as usize) == Some(&Known::Followed)
+        self.known.get(instrument_id as usize).is_some_and(|known| known.0 & Known::FOLLOWED != 0)
+    }
+
+    /// Whether this instrument's book may be wrong: messages were lost, or an order found no room, and it has not begun
+    /// anew since. It does with a snapshot, a new session, or when the venue gives the instrument's number to another.
+    pub fn is_doubted(&self, instrument_id: u32) -> bool {
+        self.known.get(instrument_id as usize).is_some_and(|known| known.0 & Known::DOUBTED != 0)
     }
 
     /// The books, by locate code.
@@ -135,7 +156,7 @@ impl<P: Prefetch> Nasdaq<P> {
     /// Empties every book and forgets every name.
     pub fn empty(&mut self) {
         self.books.clear_all();
-        self.known.fill(Known::Unnamed);
+        self.known.fill(Known::NEW);
         self.instruments.clear();
     }
 
@@ -153,11 +174,17 @@ impl<P: Prefetch> Nasdaq<P> {
         out: &mut Publisher<S>,
         counters: &mut Counters,
     ) -> bool {
-        match self.known[usize::from(locate)] {
-            Known::Followed => true,
-            Known::Ignored => false,
-            Known::Unnamed => self.name(locate, symbol, out, counters),
+        match self.known[usize::from(locate)].0 & (Known::FOLLOWED | Known::IGNORED) {
+            Known::FOLLOWED => true,
+            Known::IGNORED => false,
+            _ => self.name(locate, symbol, out, counters),
         }
+    }
+
+    /// The flags of an instrument's records.
+    #[inline(always)]
+    fn flags(&self, locate: u16, context: &Context) -> u8 {
+        context.flags.0 | self.known[usize::from(locate)].0 & Known::DOUBTED
     }
 
     /// Names an instrument. Allocates: once an instrument and session.
@@ -178,7 +205,7 @@ impl<P: Prefetch> Nasdaq<P> {
         self.symbols[index] = *symbol;
         let symbol = symbol.trim_ascii_end();
         let followed = self.wanted.as_ref().is_none_or(|wanted| wanted.contains(symbol));
-        self.known[index] = if followed { Known::Followed } else { Known::Ignored };
+        self.known[index].0 |= if followed { Known::FOLLOWED } else { Known::IGNORED };
         if followed {
             self.instruments.push(Instrument { id, symbol: symbol.to_vec() });
             counters.set(Counter::Instruments, self.instruments.len() as u64);
@@ -209,7 +236,7 @@ impl<P: Prefetch> Nasdaq<P> {
     #[cold]
     fn forget<S: Sink>(&mut self, at: &At<'_>, out: &mut Publisher<S>) {
         if let Some(known) = self.known.get_mut(at.instrument as usize) {
-            *known = Known::Unnamed;
+            *known = Known::NEW;
         }
         self.instruments.retain(|instrument| instrument.id != at.instrument);
         if self.books.clear(at.instrument).is_ok() && self.publish.mbo {
@@ -226,7 +253,7 @@ impl<P: Prefetch> Nasdaq<P> {
             instrument_id: at.instrument,
             publisher_id: self.publisher_id,
             kind: RecordKind::Mbo as u8,
-            flags: at.context.flags.0,
+            flags: at.flags,
             ts_source: at.context.ts_source as u8,
             order_id,
             price: price.0,
@@ -239,7 +266,7 @@ impl<P: Prefetch> Nasdaq<P> {
 
     #[inline(always)]
     fn bbo<S: Sink>(&self, at: &At<'_>, out: &mut Publisher<S>) {
-        if !self.publish.bbo {
+        if !self.publish.bbo || self.holds_quotes {
             return;
         }
         let top = self.books.top(at.instrument);
@@ -250,7 +277,7 @@ impl<P: Prefetch> Nasdaq<P> {
             instrument_id: at.instrument,
             publisher_id: self.publisher_id,
             kind: RecordKind::Bbo as u8,
-            flags: at.context.flags.0,
+            flags: at.flags,
             ts_source: at.context.ts_source as u8,
             bid_price: top.bid_price.0,
             ask_price: top.ask_price.0,
@@ -275,7 +302,7 @@ impl<P: Prefetch> Nasdaq<P> {
             instrument_id: at.instrument,
             publisher_id: self.publisher_id,
             kind: RecordKind::Status as u8,
-            flags: at.context.flags.0,
+            flags: at.flags,
             ts_source: at.context.ts_source as u8,
             value,
             code: code as u8,
@@ -307,8 +334,20 @@ impl<P: Prefetch> Nasdaq<P> {
                 }
                 Counter::MessagesBook
             }
-            Err(error) => refusal(error),
+            Err(error) => self.refused(at.instrument, error),
         }
+    }
+
+    /// The counter of an order that a book refused; for want of room, the book lacks what the venue has.
+    #[cold]
+    fn refused(&mut self, instrument: u32, error: BookError) -> Counter {
+        let counter = refusal(error);
+        if counter == Counter::BookOutOfCapacity
+            && let Some(known) = self.known.get_mut(instrument as usize)
+        {
+            known.0 |= Known::DOUBTED;
+        }
+        counter
     }
 
     /// An order shrinks or goes: the cancel, and the quote where it changed.
@@ -364,6 +403,7 @@ struct At<'a> {
     context: &'a Context,
     instrument: u32,
     ts_event: u64,
+    flags: u8,
 }
 
 #[inline(always)]
@@ -457,9 +497,32 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
 
     fn restart<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
         self.empty();
-        let at = At { context, instrument: 0, ts_event: 0 };
+        let at = At { context, instrument: 0, ts_event: 0, flags: context.flags.0 };
         out.push(self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
         self.status(&at, StatusCode::SessionStart, 0, [0; 4], 0, out);
+    }
+
+    fn doubt(&mut self) {
+        self.known.iter_mut().for_each(|known| known.0 |= Known::DOUBTED);
+    }
+
+    fn begin_snapshot<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
+        self.empty();
+        self.holds_quotes = true;
+        let at = At { context, instrument: 0, ts_event: 0, flags: context.flags.0 };
+        if self.publish.mbo {
+            out.push(self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
+        }
+    }
+
+    fn end_snapshot<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
+        self.holds_quotes = false;
+        for instrument in &self.instruments {
+            let flags = context.flags.0 | self.known[instrument.id as usize].0 & Known::DOUBTED;
+            self.bbo(&At { context, instrument: instrument.id, ts_event: 0, flags }, out);
+        }
+        let at = At { context, instrument: 0, ts_event: 0, flags: context.flags.0 };
+        self.status(&at, StatusCode::Recovered, 0, [b' '; 4], 0, out);
     }
 
     #[inline]
@@ -488,6 +551,7 @@ impl<P: Prefetch> Nasdaq<P> {
                     context,
                     instrument: $m.stock_locate.get().into(),
                     ts_event: self.midnight_ns.wrapping_add($m.timestamp.get()),
+                    flags: self.flags($m.stock_locate.get(), context),
                 }
             };
         }
@@ -557,7 +621,7 @@ impl<P: Prefetch> Nasdaq<P> {
                         if replaced.top_changed {
                             self.bbo(&at, out);
                         }
-                        replaced.refused.map_or(Counter::MessagesBook, refusal)
+                        replaced.refused.map_or(Counter::MessagesBook, |error| self.refused(at.instrument, error))
                     }
                     Err(error) => refusal(error),
                 }
@@ -596,7 +660,8 @@ impl<P: Prefetch> Nasdaq<P> {
             }
             Message::StockDirectory(m) => {
                 let locate = m.stock_locate.get();
-                if self.symbols[usize::from(locate)] != m.stock && self.known[usize::from(locate)] != Known::Unnamed {
+                let is_named = self.known[usize::from(locate)].0 & (Known::FOLLOWED | Known::IGNORED) != 0;
+                if is_named && self.symbols[usize::from(locate)] != m.stock {
                     self.forget(&at!(m), out);
                 }
                 followed!(m, Some(&m.stock));

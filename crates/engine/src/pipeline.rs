@@ -1,8 +1,10 @@
 //! The way of a packet: framing, sequencing, venue, records. One thread, no wait, no copy.
 
+mod recover;
+
 pub use barewire_line::MAX_LINES;
-use barewire_line::{Arrival, Came, Content, Missing, Outcome, Sequencer, Stored};
-use barewire_types::{Flags, Gap, RecordKind, Seq, Status, StatusCode, TsSource, UnixNanos};
+use barewire_line::{Arrival, Came, Content, LineWatch, Missing, Outcome, Recovery, RecoveryConfig, Sequencer, Stored};
+use barewire_types::{Flags, Gap, GapReason, RecordKind, Seq, Status, StatusCode, TsSource, UnixNanos};
 
 use crate::counters::{Counter, Counters};
 use crate::sink::{Publisher, Sink};
@@ -14,8 +16,8 @@ const LOOK_AHEAD: usize = 12;
 const TOUCH_AHEAD: usize = 6;
 /// Held messages that are delivered before the books get a chance to grow.
 const ROW_PART: u64 = 256;
-/// Under load, the holds after which a hole is given up although packets are still waiting to be read.
-const PATIENCE: u64 = 8;
+/// The line of what servers sent again.
+const REPLIES: u8 = MAX_LINES as u8;
 
 /// One packet as it came from a receive path or a file.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +40,12 @@ pub struct Pipeline<V, S> {
     counters: Counters,
     publisher_id: u8,
     from_file: bool,
-    /// Messages were lost since the books were last known to be right.
-    stale: bool,
+    recovery: Recovery,
+    /// The snapshot that is being loaded, and how much of it was.
+    loading: Option<recover::Loading>,
+    /// Whether a snapshot was asked for that has neither come nor failed.
+    fetching: bool,
+    watch: LineWatch,
     /// Whether the session's end was told.
     has_ended: bool,
     /// By which clock the last packet's time was taken.
@@ -58,19 +64,32 @@ pub struct Sequencing {
     /// Whether packets come from a file. Nobody forges those: one packet is believed, and one numbered 0, as captures that were
     /// cut out of their session have them, is taken as it comes.
     pub from_file: bool,
+    /// How many lines are expected to be heard; any other is watched once it was heard.
+    pub lines: usize,
+    /// After so long without a packet a line is down, ns; 0 for never.
+    pub line_timeout_ns: u64,
+    /// What is done about messages that do not come.
+    pub recovery: RecoveryConfig,
 }
 
 impl Default for Sequencing {
-    /// Two milliseconds, 65,536 messages.
+    /// Two milliseconds, 65,536 messages, three seconds of silence; nobody to ask.
     fn default() -> Self {
-        Sequencing { hold_ns: 2_000_000, capacity: 1 << 16, from_file: false }
+        Sequencing {
+            hold_ns: 2_000_000,
+            capacity: 1 << 16,
+            from_file: false,
+            lines: 0,
+            line_timeout_ns: 3_000_000_000,
+            recovery: RecoveryConfig::default(),
+        }
     }
 }
 
 impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// A pipeline that has heard nothing.
     pub fn new(venue: V, sink: S, publisher_id: u8, sequencing: Sequencing) -> Self {
-        let Sequencing { hold_ns, capacity, from_file } = sequencing;
+        let Sequencing { hold_ns, capacity, from_file, lines, line_timeout_ns, recovery } = sequencing;
         let believe_after = if from_file { 1 } else { 3 };
         let longest_message = V::LONGEST_MESSAGE;
         Pipeline {
@@ -80,7 +99,10 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             counters: Counters::default(),
             publisher_id,
             from_file,
-            stale: false,
+            recovery: Recovery::new(recovery),
+            loading: None,
+            fetching: false,
+            watch: LineWatch::new(line_timeout_ns, lines),
             has_ended: false,
             ts_source: TsSource::None,
             superseded: 0,
@@ -116,7 +138,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         };
         if self.from_file && framed.sequence.0 == 0 && matches!(framed.content, Content::Messages(_)) {
             self.counters.bump(Counter::PacketsDelivered);
-            self.messages::<false>(framed.messages, context);
+            self.messages::<false>(framed.messages, context, 1);
             self.out.end_of_packet();
             self.venue.maintain(&mut self.counters);
             return;
@@ -128,8 +150,9 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
         while outcome == Outcome::NoRoom {
             // Each turn moves on; where none can, the packet is dropped, and counted as what it is.
-            let Some(missing) = self.sequencer.make_room(&arrival) else { break };
-            self.lost(&missing, input.ts_recv);
+            if !self.make_room(&arrival) {
+                break;
+            }
             outcome = self.sequencer.accept(&arrival);
         }
         let counter = match outcome {
@@ -140,7 +163,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                     messages.next();
                 }
                 self.duplicates(skip.into());
-                self.messages::<false>(messages, context);
+                self.messages::<false>(messages, context, 1);
                 if self.sequencer.held() > 0 {
                     self.row();
                 }
@@ -202,8 +225,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
     }
 
     fn part_of_row(&mut self) -> u64 {
-        let Pipeline { venue, sequencer, out, counters, stale, .. } = self;
-        let flags = if *stale { Flags::MAYBE_STALE } else { Flags::NONE };
+        let Pipeline { venue, sequencer, out, counters, .. } = self;
         let mut row = sequencer.row();
         let mut ahead = row.clone();
         for message in ahead.by_ref().take(LOOK_AHEAD) {
@@ -211,7 +233,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
         let mut count = 0;
         while count < ROW_PART {
-            let Some(Came { at: ts_recv, ts_source, .. }) = row.came() else { break };
+            let Some(Came { at: ts_recv, ts_source, line }) = row.came() else { break };
+            let flags = if line == REPLIES { Flags::RECOVERED } else { Flags::NONE };
             let context = Context { sequence: row.sequence().0, ts_recv, ts_source, flags };
             let Some(message) = row.next() else { break };
             if let Some(next) = ahead.next() {
@@ -226,82 +249,31 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         count
     }
 
-    /// Whether something is missing, so that [`give_up`](Self::give_up) is to be called from time to time.
-    #[inline(always)]
-    pub fn is_waiting(&self) -> bool {
-        self.sequencer.is_waiting()
-    }
-
-    /// Declares lost what has been missing for too long, and goes on with what is held behind it.
-    ///
-    /// `now` is the time, and `drained` says whether everything that had arrived by then was read. While packets wait to be
-    /// read, what is missing may be among them, however late it is: then it is waited for eight times as long.
-    #[cold]
-    pub fn give_up(&mut self, now: UnixNanos, drained: bool) {
-        let patience = if drained { 0 } else { (PATIENCE - 1) * self.sequencer.hold_ns() };
-        // Not to 0, which stands for no time at all.
-        let by = UnixNanos(now.0.saturating_sub(patience).max(u64::from(now != UnixNanos::ABSENT)));
-        while let Some(missing) = self.sequencer.give_up(by) {
-            self.lost(&missing, now);
-        }
-        if self.sequencer.has_ended() != self.has_ended {
-            self.session_end(now);
-        }
-        self.out.end_of_packet();
-        self.venue.maintain(&mut self.counters);
-    }
-
-    /// As [`give_up`](Self::give_up), by the times of a capture: everything before the time of the line that is furthest
-    /// behind has been read.
-    #[cold]
-    pub fn give_up_by_lines(&mut self, now: UnixNanos) {
-        let heard = self.sequencer.lines().iter().filter(|line| line.packets > 0).map(|line| line.last_heard);
-        let drained = heard.min().unwrap_or(now);
-        self.give_up(drained, true);
-        if self.sequencer.is_waiting() {
-            self.give_up(now, false);
-        }
-    }
-
-    /// Declares lost whatever is missing: nothing more will come.
-    pub fn flush(&mut self, now: UnixNanos) {
-        while let Some(missing) = self.sequencer.flush() {
-            self.lost(&missing, now);
-        }
-        if self.sequencer.has_ended() != self.has_ended {
-            self.session_end(now);
-        }
-        self.out.end_of_packet();
-        self.venue.maintain(&mut self.counters);
-    }
-
     /// Begins the session that a packet belongs to: the first one, or the venue's next.
     #[cold]
     fn begin(&mut self, arrival: &Arrival, context: &Context) {
         self.flush(arrival.at);
+        self.recovery.restart();
         if self.sequencer.session().is_some() {
             self.counters.bump(Counter::SessionRestarts);
             self.counters.set(Counter::SessionEnded, 0);
             self.has_ended = false;
-            self.stale = false;
             self.venue.restart(context, &mut self.out);
         }
-        if let Some(missing) = self.sequencer.begin(arrival) {
+        if let Some(missing) = self.sequencer.begin(arrival, |count| self.recovery.join(count)) {
             self.lost(&missing, arrival.at);
         }
     }
 
     /// Applies messages in order, looking ahead: three walks over the same bytes, two of them only asking for memory.
-    /// With `SOLO`, each message is a packet of its own.
+    /// With `SOLO`, each message is a packet of its own. `step` is what their numbers differ by: 0 in a snapshot.
     #[inline]
     fn messages<'a, const SOLO: bool>(
         &mut self,
         messages: impl Iterator<Item = &'a [u8]> + Clone,
         mut context: Context,
+        step: u64,
     ) {
-        if self.stale {
-            context.flags = context.flags.with(Flags::MAYBE_STALE);
-        }
         let (mut ahead, mut touch) = (messages.clone(), messages.clone());
         for message in ahead.by_ref().take(LOOK_AHEAD) {
             self.venue.look_ahead(message);
@@ -321,7 +293,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             if SOLO {
                 self.out.end_of_packet();
             }
-            context.sequence = context.sequence.wrapping_add(1);
+            context.sequence = context.sequence.wrapping_add(step);
             count += 1;
         }
         self.counters.add(Counter::Messages, count);
@@ -330,7 +302,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// Applies messages of a file that has neither packets nor numbers; `sequence` is the first one's place.
     pub fn unframed<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]> + Clone, sequence: u64) {
         let context = Context { sequence, ts_recv: UnixNanos::ABSENT, ts_source: TsSource::None, flags: Flags::NONE };
-        self.messages::<true>(messages, context);
+        self.messages::<true>(messages, context, 1);
         self.venue.maintain(&mut self.counters);
     }
 
@@ -340,10 +312,23 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.counters.bump(Counter::PacketsRefused);
     }
 
+    /// Declares messages lost, and delivers what is held behind them.
     fn lost(&mut self, missing: &Missing, now: UnixNanos) {
+        self.gap(missing, now);
+        if self.sequencer.held() > 0 {
+            self.row();
+        }
+    }
+
+    /// Tells of messages that will not be delivered.
+    fn gap(&mut self, missing: &Missing, now: UnixNanos) {
         self.counters.bump(Counter::Gaps);
         self.counters.add(Counter::MessagesMissing, missing.count);
-        self.stale = true;
+        let mut flags = Flags::NONE;
+        if missing.reason != GapReason::Snapshot {
+            flags = Flags::MAYBE_STALE;
+            self.venue.doubt();
+        }
         self.out.push(Gap {
             ts_event: 0,
             ts_recv: now.0,
@@ -351,15 +336,12 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             instrument_id: 0,
             publisher_id: self.publisher_id,
             kind: RecordKind::Gap as u8,
-            flags: Flags::MAYBE_STALE.0,
+            flags: flags.0,
             ts_source: self.ts_source as u8,
             count: missing.count,
             reason: missing.reason as u8,
             reserved: [0; 15],
         });
-        if self.sequencer.held() > 0 {
-            self.row();
-        }
     }
 
     /// The session's end was reached; or it turned out that the session goes on.
@@ -370,6 +352,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         if !self.has_ended {
             return;
         }
+        self.status(StatusCode::SessionEnd, 0, now);
+    }
+
+    /// Tells something of the whole feed.
+    fn status(&mut self, code: StatusCode, value: u64, now: UnixNanos) {
         self.out.push(Status {
             ts_event: 0,
             ts_recv: now.0,
@@ -379,8 +366,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             kind: RecordKind::Status as u8,
             flags: Flags::NONE.0,
             ts_source: self.ts_source as u8,
-            value: 0,
-            code: StatusCode::SessionEnd as u8,
+            value,
+            code: code as u8,
             state: 0,
             reason: [b' '; 4],
             reserved: [0; 10],
@@ -394,14 +381,30 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
 
     /// The counters, those that are states brought up to date.
     pub fn counters(&mut self) -> &mut Counters {
-        let lines = *self.sequencer.lines();
-        for (line, packets, first_copies) in [
-            (&lines[0], Counter::LineAPackets, Counter::LineAFirstCopies),
-            (&lines[1], Counter::LineBPackets, Counter::LineBFirstCopies),
-        ] {
-            self.counters.set(packets, line.packets);
-            self.counters.set(first_copies, line.first_copies);
+        for (line, [packets, first_copies, down]) in [
+            [Counter::LineAPackets, Counter::LineAFirstCopies, Counter::LineADown],
+            [Counter::LineBPackets, Counter::LineBFirstCopies, Counter::LineBDown],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let stats = &self.sequencer.lines()[line];
+            self.counters.set(packets, stats.packets);
+            self.counters.set(first_copies, stats.first_copies);
+            self.counters.set(down, self.watch.is_down(line).into());
         }
+        let recovery = self.recovery.stats();
+        for (counter, value) in [
+            (Counter::Requests, recovery.requests),
+            (Counter::RequestsUnanswered, recovery.requests_unanswered),
+            (Counter::SnapshotsRequested, recovery.fetches),
+            (Counter::SnapshotsFailed, recovery.fetches_failed),
+            (Counter::RecoveryLast, recovery.last_ns),
+            (Counter::RecoveryLongest, recovery.max_ns),
+        ] {
+            self.counters.set(counter, value);
+        }
+        self.counters.set(Counter::Suspended, self.sequencer.is_suspended().into());
         let superseded = self.sequencer.superseded();
         let more = superseded - self.superseded;
         self.superseded = superseded;

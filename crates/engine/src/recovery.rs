@@ -8,10 +8,16 @@
 //! 3.00: the whole snapshot is fetched into memory, away from the feed's thread, and handed over when its end has been
 //! seen, never a part of it.
 
+mod fetch;
+pub mod glimpse;
+mod live;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use barewire_types::Seq;
+
+pub use live::{LiveServices, ServicesError};
 
 /// The recovery services of a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

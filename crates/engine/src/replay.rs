@@ -15,6 +15,7 @@ use crate::counters::{Counter, Counters};
 use crate::live::{Books, advise_huge};
 use crate::nasdaq::{Nasdaq, Setup};
 use crate::pipeline::{Input, Pipeline, Sequencing};
+use crate::recovery::NoServices;
 use crate::sink::Memory;
 
 /// Messages of a BinaryFILE that are worked off together, so that there is something to look ahead to.
@@ -332,7 +333,7 @@ fn frame_into(
     let ts_source = if frame.ts == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
     pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv: frame.ts, ts_source });
     if pipeline.is_waiting() {
-        pipeline.give_up_by_lines(frame.ts);
+        pipeline.recover_by_lines(frame.ts, &mut NoServices);
     }
 }
 

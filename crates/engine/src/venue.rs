@@ -29,6 +29,9 @@ pub trait Framing {
 
     /// Takes a packet apart; `None` when it is not this framing. Walks the packet once.
     fn parse(payload: &[u8]) -> Option<Framed<Self::Messages<'_>>>;
+
+    /// A packet that asks a server for messages of a session again.
+    fn request(session: SessionId, first: Seq, count: u16) -> impl AsRef<[u8]>;
 }
 
 /// What is known of a message besides its bytes.
@@ -93,6 +96,15 @@ pub trait Venue {
 
     /// A new session: every book is empty, every instrument's number is void.
     fn restart<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>);
+
+    /// Messages were lost: every book may be wrong, and is flagged so until it begins anew.
+    fn doubt(&mut self);
+
+    /// A snapshot is about to be [applied](Venue::apply): every book is empty, and right from here on. Quotes are held back.
+    fn begin_snapshot<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>);
+
+    /// The snapshot was applied: every quote is told.
+    fn end_snapshot<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>);
 
     /// Between packets: grows what runs short.
     fn maintain(&mut self, counters: &mut Counters);

@@ -20,11 +20,17 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod recovery;
 mod reorder;
 mod sequencer;
+mod skew;
+mod watch;
 
+pub use recovery::{Recovery, RecoveryConfig, RecoveryStats, Requests, Snapshots, Step};
 pub use reorder::{Came, Row, Stored};
 pub use sequencer::{Config, Sequencer};
+pub use skew::Lags;
+pub use watch::{LineChange, LineWatch};
 
 use barewire_types::{GapReason, Seq, UnixNanos};
 
@@ -67,6 +73,29 @@ pub struct Missing {
     pub count: u64,
     /// How it was noticed.
     pub reason: GapReason,
+}
+
+/// What to do about the messages before the first packet that was heard of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// They are lost: begin with the packet.
+    Declare,
+    /// They are a hole like any other: servers may have them.
+    Ask,
+    /// Hold everything until a snapshot has come.
+    Suspend,
+}
+
+/// Why a snapshot does not join on to the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpliceError {
+    /// It ends before what was delivered, or before the oldest message that is held.
+    TooOld,
+    /// It claims to include messages further ahead than the stream is believed to be.
+    TooNew,
+    /// Nobody is waiting for one.
+    NotSuspended,
 }
 
 /// What to do with a packet.

@@ -132,6 +132,11 @@ impl Ring {
         passed
     }
 
+    /// The first number from `from` on, below `to`, that is not held.
+    pub(crate) fn first_free(&self, from: u64, to: u64) -> Option<u64> {
+        (from..to).find(|number| self.get(*number).is_none())
+    }
+
     /// The first held number from `from` on, below `to`.
     pub(crate) fn first_from(&self, from: u64, to: u64) -> Option<u64> {
         if self.held == 0 {

@@ -3,7 +3,8 @@
 use barewire_types::{GapReason, Seq, UnixNanos};
 
 use crate::reorder::{Came, Ring, Row, Stored};
-use crate::{Arrival, Content, LineStats, MAX_LINES, Missing, Outcome, SessionId};
+use crate::skew::{Lags, Skew};
+use crate::{Arrival, Content, Join, LineStats, MAX_LINES, Missing, Outcome, SessionId, SpliceError};
 
 /// A packet of another session is a restart when so many come in a row.
 const TO_BELIEVE: u32 = 3;
@@ -51,11 +52,29 @@ pub struct Sequencer {
     /// One past the session's last number, once the venue has said so.
     end: Option<u64>,
     stray: Option<(SessionId, u32)>,
+    /// The number at which the session was joined; 0 where it was heard from its beginning.
+    joined: u64,
+    /// While a snapshot is awaited: what is missing before `next`, or from there on.
+    suspended: Option<Suspended>,
     ring: Ring,
     hold_ns: u64,
     believe_after: u32,
     superseded: u64,
     lines: [LineStats; MAX_LINES],
+    skew: Skew,
+}
+
+/// Nothing is delivered until a snapshot has come, or is given up.
+#[derive(Clone, Copy, Debug)]
+struct Suspended {
+    /// The first number that was not delivered.
+    from: u64,
+    /// One past the last number of the hole for which it was suspended; `from` where there was none.
+    hole_end: u64,
+    /// Up to where that hole has been filled meanwhile.
+    filled: u64,
+    /// How it was noticed.
+    reason: GapReason,
 }
 
 impl Sequencer {
@@ -73,11 +92,14 @@ impl Sequencer {
             behind: 0,
             end: None,
             stray: None,
+            joined: 0,
+            suspended: None,
             ring: Ring::new(config.capacity, config.longest_message),
             hold_ns: config.hold_ns,
             believe_after: config.believe_after.max(1),
             superseded: 0,
             lines: [LineStats::default(); MAX_LINES],
+            skew: Skew::new(),
         }
     }
 
@@ -93,12 +115,17 @@ impl Sequencer {
 
     /// Whether the current session has ended, and all of it was delivered or given up.
     pub fn has_ended(&self) -> bool {
-        self.end.is_some_and(|end| self.next >= end)
+        self.end.is_some_and(|end| self.next >= end) && self.suspended.is_none()
     }
 
     /// What each line contributed.
     pub fn lines(&self) -> &[LineStats; MAX_LINES] {
         &self.lines
+    }
+
+    /// By how much each line lagged behind the first copies, by the times of arrival.
+    pub fn lags(&self) -> &[Lags] {
+        self.skew.lags()
     }
 
     /// How many messages are held.
@@ -118,10 +145,15 @@ impl Sequencer {
         self.superseded
     }
 
-    /// Whether something is missing, so that [`give_up`](Self::give_up) is to be asked from time to time.
+    /// Whether something is missing, so that [`Recovery::step`](crate::Recovery::step) is to be asked from time to time.
     #[inline(always)]
     pub fn is_waiting(&self) -> bool {
-        self.horizon > self.next
+        self.horizon > self.next || self.suspended.is_some()
+    }
+
+    /// Whether nothing is delivered until a snapshot has come.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended.is_some()
     }
 
     /// How long a missing message is waited for, ns.
@@ -167,7 +199,7 @@ impl Sequencer {
             Content::Heartbeat | Content::EndOfSession => 0,
         };
         let Some(end) = first.checked_add(u64::from(count)) else { return Outcome::Invalid };
-        if first > self.next {
+        if first > self.next || self.suspended.is_some() {
             return self.ahead(packet, first, end);
         }
         // Seen before: messages below `next`. At most `count`, so the cast is exact.
@@ -191,20 +223,34 @@ impl Sequencer {
             }
             self.count(packet.line, count - skip - held.min(count - skip), skip + held);
             self.in_order = self.in_order.saturating_add(1);
+            self.skew.first(end, packet.at, packet.line);
         } else {
-            if self.in_order <= 1 && end.saturating_add(self.ring.capacity()) < self.next {
-                self.behind += 1;
-                if self.behind >= TO_BELIEVE {
-                    return Outcome::NewSession;
-                }
-            }
-            self.count(packet.line, 0, skip);
+            return self.behind(packet, first, end, skip);
         }
         match packet.content {
             Content::EndOfSession => self.end_of_session(first),
             Content::Heartbeat | Content::Messages(0) => Outcome::Heartbeat,
-            Content::Messages(_) if skip == count => Outcome::Duplicate,
             Content::Messages(_) => Outcome::Deliver { skip },
+        }
+    }
+
+    /// A packet of which every message was seen.
+    #[inline]
+    fn behind(&mut self, packet: &Arrival, first: u64, end: u64, count: u32) -> Outcome {
+        if self.in_order <= 1 && end.saturating_add(self.ring.capacity()) < self.next {
+            self.behind += 1;
+            if self.behind >= TO_BELIEVE {
+                return Outcome::NewSession;
+            }
+        }
+        match packet.content {
+            Content::EndOfSession => self.end_of_session(first),
+            Content::Heartbeat | Content::Messages(0) => Outcome::Heartbeat,
+            Content::Messages(_) => {
+                self.count(packet.line, 0, count);
+                self.skew.again(end, packet.at, packet.line);
+                Outcome::Duplicate
+            }
         }
     }
 
@@ -224,12 +270,15 @@ impl Sequencer {
         Outcome::EndOfSession
     }
 
-    /// A packet that begins above the next number: something is missing.
+    /// A packet that begins above the next number: something is missing. Or nothing is delivered now.
     #[cold]
     fn ahead(&mut self, packet: &Arrival, first: u64, end: u64) -> Outcome {
+        if end <= self.next && self.suspended.is_some() {
+            return self.behind(packet, first, end, (end - first) as u32);
+        }
         if end - self.next > self.ring.capacity() {
             // Where what is held goes on, there is only no room to wait any longer.
-            return if self.horizon > self.next && first <= self.horizon {
+            return if (self.horizon > self.next || self.suspended.is_some()) && first <= self.horizon {
                 Outcome::NoRoom
             } else {
                 self.far(first, end)
@@ -261,7 +310,7 @@ impl Sequencer {
     }
 
     /// Gives up what a packet that was [`Outcome::NoRoom`] leaves no room to wait for. Deliver the [`row`](Self::row) after
-    /// it, and accept the packet anew.
+    /// it, and accept the packet anew. While [suspended](Self::is_suspended), [`resume`](Self::resume) first.
     pub fn make_room(&mut self, packet: &Arrival) -> Option<Missing> {
         if let Some(missing) = self.lose() {
             return Some(missing);
@@ -277,10 +326,11 @@ impl Sequencer {
 
     /// Holds a message of a packet that was [`Outcome::Ahead`]. Copies it: the one copy that a message ever costs.
     pub fn hold(&mut self, sequence: Seq, message: &[u8], came: Came) -> Stored {
-        // What `ahead` let through lies within the ring.
+        // What `ahead` let through lies within the ring; its beginning may have been seen.
         let stored = match sequence.0.checked_sub(self.next) {
             Some(ahead) if ahead < self.ring.capacity() => self.ring.store(sequence.0, message, came),
-            _ => Stored::TooLong,
+            Some(_) => Stored::TooLong,
+            None => Stored::Duplicate,
         };
         match stored {
             Stored::New => self.count(came.line, 1, 0),
@@ -303,6 +353,9 @@ impl Sequencer {
             return;
         }
         let to = self.next.saturating_add(count).min(self.horizon.max(self.next));
+        if let Some((_, came)) = self.ring.get(to.saturating_sub(1)) {
+            self.skew.first(to, came.at, came.line);
+        }
         self.ring.pass(self.next, to);
         self.next = to;
         self.far = None;
@@ -325,11 +378,111 @@ impl Sequencer {
     /// Gives up what has been missing for too long by `now`: these messages are lost. Ask again, until there is nothing;
     /// after each, deliver the [`row`](Self::row). Where there is no time (a capture without times), nothing is waited for.
     pub fn give_up(&mut self, now: UnixNanos) -> Option<Missing> {
-        let since = self.missing_since;
+        if self.is_overdue(now) { self.lose() } else { None }
+    }
+
+    /// Whether the message `next` has been missing for longer than it is to be waited for.
+    pub(crate) fn is_overdue(&self, now: UnixNanos) -> bool {
+        self.horizon > self.next
+            && self.suspended.is_none()
+            && self.evidence >= self.to_give_up()
+            && self.has_waited(self.missing_since, now)
+    }
+
+    fn has_waited(&self, since: UnixNanos, now: UnixNanos) -> bool {
         // A clock that was set back would hold everything up: what lies in the future has waited long enough.
         let set_back = since.0.saturating_sub(now.0) > self.hold_ns.max(QUIET_NS);
-        let waited = now == UnixNanos::ABSENT || now.0.saturating_sub(since.0) >= self.hold_ns || set_back;
-        if self.horizon > self.next && waited && self.evidence >= self.to_give_up() { self.lose() } else { None }
+        now == UnixNanos::ABSENT || now.0.saturating_sub(since.0) >= self.hold_ns || set_back
+    }
+
+    /// The first hole from `from` on that has been open for longer than it is to be waited for: its first number and one
+    /// past its last. Else the number from which on to look again.
+    pub(crate) fn overdue_hole(&self, from: u64, now: UnixNanos) -> Result<(u64, u64), u64> {
+        let from = from.max(self.next);
+        let Some(first) = self.ring.first_free(from, self.horizon) else { return Err(self.horizon) };
+        let behind = self.ring.first_from(first, self.horizon);
+        let overdue = match behind.and_then(|behind| self.ring.get(behind)) {
+            // What came behind the first hole may not be what showed it.
+            Some((_, came)) if first > self.next => self.has_waited(came.at, now),
+            None if first > self.next => self.has_waited(self.heard, now),
+            _ => self.is_overdue(now),
+        };
+        if overdue { Ok((first, behind.unwrap_or(self.horizon))) } else { Err(first) }
+    }
+
+    /// One past the last message that is missing in front of the first held one.
+    pub(crate) fn hole_end(&self) -> u64 {
+        self.ring.first_from(self.next, self.horizon).unwrap_or(self.horizon)
+    }
+
+    /// Whether the message of this number was delivered, given up, or is held.
+    pub(crate) fn has(&self, sequence: u64) -> bool {
+        sequence < self.next || self.ring.get(sequence).is_some()
+    }
+
+    /// Whether a message of this number is missing: what a server sends to fill a hole is held where it is, and dropped
+    /// where it is not. A server cannot move the stream on, begin a session or end one.
+    pub fn misses(&self, session: SessionId, sequence: Seq) -> bool {
+        self.session == Some(session) && sequence.0 < self.horizon && !self.has(sequence.0)
+    }
+
+    /// From here on everything is held and nothing delivered: a snapshot is to fill what is missing, if anything is.
+    pub fn suspend(&mut self) {
+        let hole_end = self.hole_end();
+        let reason = self.reason(self.next);
+        let suspended = Suspended { from: self.next, hole_end, filled: self.next, reason };
+        self.suspended.get_or_insert(suspended);
+    }
+
+    /// Whether the hole for which delivery was suspended has been filled meanwhile, so that no snapshot is needed.
+    pub(crate) fn is_filled(&mut self) -> bool {
+        let Some(suspended) = &mut self.suspended else { return false };
+        if suspended.from != self.next || suspended.hole_end == suspended.from {
+            return false;
+        }
+        while suspended.filled < suspended.hole_end && self.ring.get(suspended.filled).is_some() {
+            suspended.filled += 1;
+        }
+        suspended.filled >= suspended.hole_end
+    }
+
+    /// A snapshot joins on to the stream at `at`, the first message that it does not include: what is held below is passed.
+    /// The stream stays suspended until the snapshot has been loaded and [`resume`](Self::resume) is called. How many held
+    /// messages were passed, and the messages that are not delivered.
+    ///
+    /// # Errors
+    ///
+    /// Why the snapshot does not fit; nothing has changed then.
+    pub fn splice(&mut self, at: Seq) -> Result<(u64, Option<Missing>), SpliceError> {
+        let Some(Suspended { from, .. }) = self.suspended else { return Err(SpliceError::NotSuspended) };
+        let at = at.0;
+        if at < self.next {
+            return Err(SpliceError::TooOld);
+        }
+        if at > self.horizon.saturating_add(self.ring.capacity()) {
+            return Err(SpliceError::TooNew);
+        }
+        let passed = self.ring.pass(self.next, at);
+        self.next = at;
+        self.horizon = self.horizon.max(at);
+        self.suspended = Some(Suspended { from: at, hole_end: at, filled: at, reason: GapReason::SequenceJump });
+        self.far = None;
+        self.look_at_next_hole();
+        let count = at - from;
+        let missing = (count > 0).then_some(Missing { first: Seq(from), count, reason: GapReason::Snapshot });
+        Ok((u64::from(passed), missing))
+    }
+
+    /// Messages are delivered again: deliver the [`row`](Self::row). Where no snapshot was spliced in, the hole for which
+    /// delivery was suspended is lost, as far as nothing has filled it.
+    pub fn resume(&mut self) -> Option<Missing> {
+        let Suspended { from, hole_end, reason, .. } = self.suspended.take()?;
+        if hole_end > from {
+            self.next = self.hole_end();
+        }
+        self.look_at_next_hole();
+        let count = self.next - from;
+        (count > 0).then_some(Missing { first: Seq(from), count, reason })
     }
 
     /// Gives up everything that is missing, however short the wait: the stream ends, or another takes its place. What only
@@ -348,14 +501,22 @@ impl Sequencer {
 
     fn lose(&mut self) -> Option<Missing> {
         let first = self.next;
-        let end = self.ring.first_from(first, self.horizon).unwrap_or(self.horizon);
+        let end = self.hole_end();
         if end <= first {
             return None;
         }
         self.next = end;
         self.look_at_next_hole();
-        let reason = if self.end.is_some() { GapReason::SessionEnd } else { GapReason::SequenceJump };
-        Some(Missing { first: Seq(first), count: end - first, reason })
+        Some(Missing { first: Seq(first), count: end - first, reason: self.reason(first) })
+    }
+
+    /// Why a message of this number is missing.
+    fn reason(&self, first: u64) -> GapReason {
+        match first < self.joined {
+            true => GapReason::LateJoin,
+            false if self.end.is_some() => GapReason::SessionEnd,
+            false => GapReason::SequenceJump,
+        }
     }
 
     /// A packet of a session that is not the current one.
@@ -376,9 +537,11 @@ impl Sequencer {
     }
 
     /// Begins the session of a packet that was [`Outcome::NewSession`], after [`flush`](Self::flush); then the packet is to
-    /// be accepted anew. The messages before it are missing: of a session joined late, or of one whose beginning was lost.
-    pub fn begin(&mut self, packet: &Arrival) -> Option<Missing> {
-        let joined = self.session.is_none();
+    /// be accepted anew. Where it does not begin its session, messages before it are missing: of a session joined late, or
+    /// of one whose beginning was lost. `join` says, given how many, what is to be done about them; what is declared lost at
+    /// once is returned.
+    pub fn begin(&mut self, packet: &Arrival, join: impl FnOnce(u64) -> Join) -> Option<Missing> {
+        let late = self.session.is_none();
         self.session = Some(packet.session);
         // Numbers begin at 1; a capture cut out of its session and renumbered may say 0.
         let first = packet.sequence.0.min(1);
@@ -390,8 +553,24 @@ impl Sequencer {
         self.far = None;
         self.end = None;
         self.stray = None;
-        let reason = if joined { GapReason::LateJoin } else { GapReason::SequenceJump };
+        self.suspended = None;
+        self.skew.restart();
         let count = self.next - first;
-        (count > 0).then_some(Missing { first: Seq(first), count, reason })
+        self.joined = if late && count > 0 { self.next } else { 0 };
+        let reason = self.reason(first);
+        if count == 0 {
+            return None;
+        }
+        match join(count) {
+            Join::Declare => return Some(Missing { first: Seq(first), count, reason }),
+            Join::Ask if count < self.ring.capacity() => {
+                self.next = first;
+                self.missing_since = packet.at;
+            }
+            Join::Ask | Join::Suspend => {
+                self.suspended = Some(Suspended { from: first, hole_end: self.next, filled: first, reason });
+            }
+        }
+        None
     }
 }

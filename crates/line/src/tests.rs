@@ -53,7 +53,7 @@ impl Receiver {
         if outcome == Outcome::NewSession {
             self.flush();
             self.restarts += 1;
-            let missing = self.sequencer.begin(packet);
+            let missing = self.sequencer.begin(packet, |_| Join::Declare);
             self.missing.extend(missing);
             outcome = self.sequencer.accept(packet);
             assert_ne!(outcome, Outcome::NewSession);
@@ -310,7 +310,7 @@ fn a_full_ring_gives_up_the_hole_and_nothing_else() {
 #[test]
 fn numbers_near_the_end_of_their_range() {
     let mut r = Receiver::new();
-    r.sequencer.begin(&packet(0, 7, u64::MAX - 1, Content::Messages(1)));
+    r.sequencer.begin(&packet(0, 7, u64::MAX - 1, Content::Messages(1)), |_| Join::Declare);
     assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX - 1, Content::Messages(1))), Outcome::Deliver { skip: 0 });
     assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX, Content::Messages(1))), Outcome::Invalid);
     assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX, Content::Heartbeat)), Outcome::Heartbeat);
