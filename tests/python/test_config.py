@@ -242,11 +242,11 @@ def test_the_example_is_what_the_simulator_sends_to() -> None:
     bare = load_config(text)
     assert set(shown) == {"receive", "ring", "sequencing", "recovery.rerequest", "recovery.snapshot"}
     for name, values in shown.items():
-        found = bare.model_dump()
+        there = bare.model_dump()
         for part in name.split("."):
-            found = found[part]
+            there = there[part]
         assert values
-        assert values == {key: found[key] for key in values}
+        assert values == {key: there[key] for key in values}
 
 
 def test_what_the_core_gets() -> None:
