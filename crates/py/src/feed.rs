@@ -41,6 +41,7 @@ struct RingOptions {
 struct SequencingOptions {
     hold_us: u64,
     capacity: u32,
+    line_timeout_us: u64,
 }
 
 /// Room in the books.
@@ -124,11 +125,11 @@ impl Config {
             let found = self.lines.len();
             return Err(PyValueError::new_err(format!("lines: expected at most {MAX_LINES}, found {found}")));
         }
-        for (number, line) in (0..).zip(self.lines) {
+        for (number, line) in (0..).zip(&self.lines) {
             lines.push(LineConfig {
                 group: address(&line.group)?,
                 port: line.port,
-                interface: line.interface,
+                interface: line.interface.clone(),
                 source: line.source.as_deref().map(address).transpose()?,
                 line: number,
             });
@@ -146,7 +147,9 @@ impl Config {
             sequencing: Sequencing {
                 hold_ns: self.sequencing.hold_us.saturating_mul(1_000),
                 capacity: self.sequencing.capacity,
-                from_file: false,
+                lines: self.lines.len(),
+                line_timeout_ns: self.sequencing.line_timeout_us.saturating_mul(1_000),
+                ..Sequencing::default()
             },
             ring: RingConfig {
                 name: self.ring.name,
