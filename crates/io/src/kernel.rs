@@ -22,7 +22,7 @@ use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::socket::Socket;
 use crate::{Waker, clock};
 pub(crate) use batch::Batch;
-pub(crate) use open::ask_for_times;
+pub(crate) use open::{ask_for_times, bind, bind_to_device, check_line, join};
 
 /// How to wait for packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

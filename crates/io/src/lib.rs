@@ -13,6 +13,10 @@
 //! Linux only. `unsafe` stands in system calls, in the buffers that the kernel writes, and in the prefetch instruction.
 
 mod error;
+#[allow(dead_code, reason = "for paths to come")]
+mod frames;
+#[allow(dead_code, reason = "for paths to come")]
+mod membership;
 mod packet;
 mod socket;
 mod wake;

@@ -143,7 +143,7 @@ pub enum FrameError {
     Fragment,
     /// A UDP length below 8 bytes, or beyond the IP packet.
     BadUdpLength,
-    /// The IPv4 header's checksum is wrong ([`verified_datagram`] only).
+    /// The IPv4 header's checksum is wrong ([`verified_datagram`] and [`header_verified_datagram`] only).
     BadIpv4Checksum,
     /// The UDP checksum is there and wrong ([`verified_datagram`] only).
     BadUdpChecksum,
@@ -224,17 +224,34 @@ pub fn datagram_in_ipv4(ip_packet: &[u8]) -> Result<Datagram<'_>, FrameError> {
 ///
 /// Every [`FrameError`].
 pub fn verified_datagram(ethernet_frame: &[u8]) -> Result<Datagram<'_>, FrameError> {
-    let (vlan, packet) = ipv4_in_ethernet(ethernet_frame)?;
-    let parts = Parts::of(packet)?;
-    if fold(sum(parts.ip.as_bytes()) + sum(parts.options)) != 0xffff {
-        return Err(FrameError::BadIpv4Checksum);
-    }
+    let (vlan, parts) = verified_header(ethernet_frame)?;
     let sent = parts.udp.checksum.get();
     if sent != 0 && fold(pseudo_header(parts.ip, parts.udp) + sum(parts.udp.as_bytes()) + sum(parts.payload)) != 0xffff
     {
         return Err(FrameError::BadUdpChecksum);
     }
     Ok(parts.datagram(vlan))
+}
+
+/// As [`verified_datagram`], but UDP's checksum is not looked at: for frames whose card vouches for it, and for those of
+/// this machine's own that no card has finished.
+///
+/// # Errors
+///
+/// Every [`FrameError`] but [`FrameError::BadUdpChecksum`].
+pub fn header_verified_datagram(ethernet_frame: &[u8]) -> Result<Datagram<'_>, FrameError> {
+    let (vlan, parts) = verified_header(ethernet_frame)?;
+    Ok(parts.datagram(vlan))
+}
+
+#[inline]
+fn verified_header(ethernet_frame: &[u8]) -> Result<(Option<u16>, Parts<'_>), FrameError> {
+    let (vlan, packet) = ipv4_in_ethernet(ethernet_frame)?;
+    let parts = Parts::of(packet)?;
+    if fold(sum(parts.ip.as_bytes()) + sum(parts.options)) != 0xffff {
+        return Err(FrameError::BadIpv4Checksum);
+    }
+    Ok((vlan, parts))
 }
 
 /// What stands behind the IP packet in an Ethernet frame: padding, a capture device's trailer, a frame check sequence.

@@ -148,6 +148,7 @@ fn options_are_skipped() {
     optioned[17] += 8;
     assert_eq!(datagram(&optioned).unwrap().payload, b"payload");
     assert_eq!(verified_datagram(&optioned), Err(FrameError::BadIpv4Checksum));
+    assert_eq!(header_verified_datagram(&optioned), Err(FrameError::BadIpv4Checksum));
     optioned[24..26].fill(0);
     let checksum = !slow_sum(&optioned[14..42]);
     optioned[24..26].copy_from_slice(&checksum.to_be_bytes());
@@ -193,6 +194,7 @@ fn an_absent_udp_checksum_passes_and_is_never_written() {
     let mut other = frame(None, b"payload");
     other[40] ^= 1;
     assert_eq!(verified_datagram(&other), Err(FrameError::BadUdpChecksum));
+    assert_eq!(header_verified_datagram(&other), datagram(&other));
     other[40..42].fill(0);
     assert_eq!(verified_datagram(&other), datagram(&other));
     let mut all_ones = 0;

@@ -47,7 +47,7 @@ impl KernelReceiver {
 
 fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<(Line, LineReport), OpenError> {
     let what = Purpose::Line(config.line);
-    check(config)?;
+    check_line(config)?;
     let interface = match &config.interface {
         Some(name) => Some(interface_index(what, name)?),
         None => None,
@@ -80,7 +80,7 @@ fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<(Line, Line
 }
 
 /// Refuses what the kernel would take, or would refuse without saying why.
-fn check(config: &LineConfig) -> Result<(), OpenError> {
+pub(crate) fn check_line(config: &LineConfig) -> Result<(), OpenError> {
     let line = config.line;
     if config.port == 0 {
         return Err(OpenError::NoPort { line, address: config.group });
@@ -95,7 +95,7 @@ fn check(config: &LineConfig) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn bind_to_device(socket: &Socket, what: Purpose, name: &str) -> Result<(), OpenError> {
+pub(crate) fn bind_to_device(socket: &Socket, what: Purpose, name: &str) -> Result<(), OpenError> {
     let mut device = [0u8; libc::IFNAMSIZ];
     // The name was found among the interfaces, so it is short enough.
     device.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)).for_each(|(to, from)| *to = from);
@@ -114,7 +114,7 @@ pub(crate) fn ask_for_times(socket: &Socket) -> Result<Timestamps, OpenError> {
     Ok(Timestamps::TimestampNs)
 }
 
-fn bind(socket: &Socket, config: &LineConfig) -> Result<(), OpenError> {
+pub(crate) fn bind(socket: &Socket, config: &LineConfig) -> Result<(), OpenError> {
     let (line, what) = (config.line, Purpose::Line(config.line));
     socket.bind(address(config)).map_err(|error| match error.raw_os_error() {
         Some(libc::EADDRINUSE) => OpenError::PortInUse { line, address: address(config), error },
@@ -128,7 +128,7 @@ fn bind(socket: &Socket, config: &LineConfig) -> Result<(), OpenError> {
     })
 }
 
-fn join(socket: &Socket, config: &LineConfig, interface: Option<u32>) -> Result<(), OpenError> {
+pub(crate) fn join(socket: &Socket, config: &LineConfig, interface: Option<u32>) -> Result<(), OpenError> {
     let refused = |error: io::Error| OpenError::Join {
         line: config.line,
         group: config.group,
