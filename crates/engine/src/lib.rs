@@ -12,6 +12,7 @@
 
 pub mod bench;
 pub mod counters;
+pub mod digest;
 pub mod inspect;
 pub mod live;
 pub mod nasdaq;

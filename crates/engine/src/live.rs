@@ -20,7 +20,7 @@ use barewire_ring::{Producer, Reader, RingConfig, RingError};
 
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
-use crate::pipeline::{Input, Pipeline, Sequencing};
+use crate::pipeline::{Input, LineSummary, Pipeline, Sequencing};
 use crate::recovery::NoServices;
 
 /// How often the statistics page is brought up to date.
@@ -33,7 +33,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// The books of a live feed.
 pub type Books = Nasdaq<CachePrefetch>;
 type LivePipeline = Pipeline<Books, Producer>;
-type Task = Box<dyn FnOnce(&Books) + Send>;
+type Task = Box<dyn FnOnce(&LivePipeline) + Send>;
 
 /// How a live feed is set up.
 #[derive(Clone, Debug)]
@@ -82,14 +82,22 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// What a feed thread leaves behind. The ring is closed by then.
+struct Ended {
+    books: Books,
+    lines: Vec<LineSummary>,
+    result: io::Result<()>,
+}
+
 /// A running feed.
 pub struct Live {
     stop: Arc<AtomicBool>,
     tasks: Sender<Task>,
     waker: Waker,
-    thread: Option<JoinHandle<(Books, io::Result<()>)>>,
-    /// The books, once the thread has ended.
+    thread: Option<JoinHandle<Ended>>,
+    /// What is left, once the thread has ended.
     books: Option<Books>,
+    lines: Vec<LineSummary>,
     reader: Reader,
     report: Vec<String>,
 }
@@ -125,11 +133,13 @@ impl Live {
                 // The starter waits for this; it cannot have gone.
                 let _ = started.send(pinned);
                 let mut pipeline = pipeline;
-                let ended = if failed { Ok(()) } else { run(&mut pipeline, receiver, &stopping, &inbox) };
-                (pipeline.into_venue(), ended)
+                let result = if failed { Ok(()) } else { run(&mut pipeline, receiver, &stopping, &inbox) };
+                let lines = pipeline.lines();
+                Ended { books: pipeline.into_venue(), lines, result }
             })
             .map_err(StartError::Thread)?;
-        let mut live = Live { stop, tasks, waker, thread: Some(thread), books: None, reader, report };
+        let mut live =
+            Live { stop, tasks, waker, thread: Some(thread), books: None, lines: Vec::new(), reader, report };
         match start.recv() {
             Ok(Ok(())) => {
                 live.report.push(match core {
@@ -175,10 +185,22 @@ impl Live {
         if let Some(books) = &self.books {
             return Some(ask(books));
         }
+        self.ask(|pipeline| ask(pipeline.venue()))
+    }
+
+    /// What came on each line: as [`with`](Self::with), answered between two batches.
+    pub fn lines(&mut self) -> Option<Vec<LineSummary>> {
+        if self.books.is_some() {
+            return Some(self.lines.clone());
+        }
+        self.ask(LivePipeline::lines)
+    }
+
+    fn ask<R: Send + 'static>(&mut self, ask: impl FnOnce(&LivePipeline) -> R + Send + 'static) -> Option<R> {
         let (answer, answered) = sync_channel(1);
-        let task: Task = Box::new(move |books| {
+        let task: Task = Box::new(move |pipeline| {
             // The asker waits for this; it cannot have gone.
-            let _ = answer.send(ask(books));
+            let _ = answer.send(ask(pipeline));
         });
         self.tasks.send(task).ok()?;
         self.waker.wake();
@@ -195,9 +217,10 @@ impl Live {
         self.stop.store(true, Ordering::Relaxed);
         self.waker.wake();
         match thread.join() {
-            Ok((books, ended)) => {
+            Ok(Ended { books, lines, result }) => {
                 self.books = Some(books);
-                ended
+                self.lines = lines;
+                result
             }
             Err(_) => Err(io::Error::other("feed thread: panicked; please report this")),
         }
@@ -225,7 +248,7 @@ fn run(
     flush(pipeline, &receiver);
     // Nobody who asked is left without an answer.
     while let Ok(task) = tasks.try_recv() {
-        task(pipeline.venue());
+        task(pipeline);
     }
     result
 }
@@ -259,7 +282,7 @@ fn receive(
             flush(pipeline, receiver);
         }
         if let Ok(task) = tasks.try_recv() {
-            task(pipeline.venue());
+            task(pipeline);
         }
     }
     Ok(())

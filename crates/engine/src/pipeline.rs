@@ -2,13 +2,15 @@
 
 mod recover;
 
-pub use barewire_line::MAX_LINES;
-use barewire_line::{Arrival, Came, Content, LineWatch, Missing, Outcome, Recovery, RecoveryConfig, Sequencer, Stored};
+use barewire_line::{
+    Arrival, Came, Content, Join, LineWatch, Missing, Outcome, Recovery, RecoveryConfig, Sequencer, Stored,
+};
+pub use barewire_line::{Lags, LineStats, MAX_LINES};
 use barewire_types::{Flags, Gap, GapReason, RecordKind, Seq, Status, StatusCode, TsSource, UnixNanos};
 
 use crate::counters::{Counter, Counters};
 use crate::sink::{Publisher, Sink};
-use crate::venue::{Context, Framing, Venue};
+use crate::venue::{Context, Framed, Framing, Venue};
 
 /// Messages between asking for a message's order and using it. A miss costs about 100 ns, a message about 40.
 const LOOK_AHEAD: usize = 12;
@@ -17,7 +19,7 @@ const TOUCH_AHEAD: usize = 6;
 /// Held messages that are delivered before the books get a chance to grow.
 const ROW_PART: u64 = 256;
 /// The line of what servers sent again.
-const REPLIES: u8 = MAX_LINES as u8;
+pub const REPLIES: u8 = MAX_LINES as u8;
 
 /// One packet as it came from a receive path or a file.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,21 @@ pub struct Input<'a> {
     pub ts_recv: UnixNanos,
     /// By which clock.
     pub ts_source: TsSource,
+}
+
+/// What came on one line.
+#[derive(Clone, Debug)]
+pub struct LineSummary {
+    /// Which line, from 0.
+    pub number: usize,
+    /// How much came on it.
+    pub stats: LineStats,
+    /// Whether it is silent for longer than its heartbeats allow.
+    pub is_down: bool,
+    /// How often it went silent.
+    pub times_down: u64,
+    /// By how much it lagged behind the first copies.
+    pub lags: Lags,
 }
 
 /// A feed without its surroundings: hand it packets, and records come out of its sink.
@@ -265,6 +282,21 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
     }
 
+    /// Joins the session of a packet that is not here yet, where none was joined: for replays, in which the network begins
+    /// with the capture.
+    pub(crate) fn join(&mut self, payload: &[u8], at: UnixNanos) {
+        if self.sequencer.session().is_some() {
+            return;
+        }
+        let Some(framed) = V::Framing::parse(payload) else { return };
+        let Framed { session, sequence, content, .. } = framed;
+        if let Some(missing) =
+            self.sequencer.begin(&Arrival { line: 0, session, sequence, content, at }, |_| Join::Declare)
+        {
+            self.lost(&missing, at);
+        }
+    }
+
     /// Applies messages in order, looking ahead: three walks over the same bytes, two of them only asking for memory.
     /// With `SOLO`, each message is a packet of its own. `step` is what their numbers differ by: 0 in a snapshot.
     #[inline]
@@ -372,6 +404,21 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             reason: [b' '; 4],
             reserved: [0; 10],
         });
+    }
+
+    /// What came on each line that was heard, or is expected to be.
+    pub fn lines(&self) -> Vec<LineSummary> {
+        let all = self.sequencer.lines().iter().zip(self.sequencer.lags()).enumerate();
+        let heard = all.filter(|(number, (stats, _))| stats.packets > 0 || self.watch.is_expected(*number));
+        heard
+            .map(|(number, (stats, lags))| LineSummary {
+                number,
+                stats: *stats,
+                is_down: self.watch.is_down(number),
+                times_down: self.watch.times_down(number),
+                lags: lags.clone(),
+            })
+            .collect()
     }
 
     /// Messages accounted for so far.

@@ -11,12 +11,17 @@ use barewire_ring::RingRecord;
 use barewire_types::{TsSource, UnixNanos};
 use barewire_wire::itch50::Prefix;
 
+mod network;
+
 use crate::counters::{Counter, Counters};
+use crate::digest::EventsDigest;
 use crate::live::{Books, advise_huge};
 use crate::nasdaq::{Nasdaq, Setup};
-use crate::pipeline::{Input, Pipeline, Sequencing};
+use crate::pipeline::{Input, LineSummary, Pipeline, Sequencing};
 use crate::recovery::NoServices;
 use crate::sink::Memory;
+pub use network::Network;
+use network::Way;
 
 /// Messages of a BinaryFILE that are worked off together, so that there is something to look ahead to.
 const BATCH: usize = 256;
@@ -77,6 +82,10 @@ pub struct Replay {
     sequence: u64,
     first_packet_time: UnixNanos,
     lines: Vec<SocketAddrV4>,
+    /// What lies between the capture and the feed, where that is not nothing.
+    way: Option<Way>,
+    /// Of the records that were read, where it was asked for.
+    digest: Option<EventsDigest>,
     pacer: Option<Pacer>,
     config: ReplayConfig,
     at_end: bool,
@@ -111,6 +120,8 @@ impl Replay {
             taken: 0,
             sequence: 0,
             lines: Vec::new(),
+            way: None,
+            digest: None,
             pacer: config.pace.map(Pacer::new),
             config,
             at_end: false,
@@ -126,6 +137,28 @@ impl Replay {
     /// Sets the trading day's midnight; before the first [`read`](Self::read).
     pub fn set_midnight(&mut self, midnight_ns: u64) {
         self.pipeline.venue_mut().set_midnight(midnight_ns);
+    }
+
+    /// Sends what the capture holds over a network, which may lose, repeat and delay it; before the first
+    /// [`read`](Self::read). A capture says of every packet on which line it came; `copies` of 2 or more sends each on so
+    /// many lines instead. Messages without packets or numbers are packed and numbered from 1.
+    pub fn send_over(&mut self, network: Box<dyn Network + Send>, copies: u8) {
+        self.way = Some(Way::new(network, copies));
+    }
+
+    /// From here on, records that are read are digested.
+    pub fn digest_events(&mut self) {
+        self.digest = Some(EventsDigest::default());
+    }
+
+    /// The digest of the records read so far, where that was asked for.
+    pub fn events_digest(&self) -> Option<u128> {
+        self.digest.map(|digest| digest.value())
+    }
+
+    /// What came on each line that was heard.
+    pub fn lines(&self) -> Vec<LineSummary> {
+        self.pipeline.lines()
     }
 
     /// Writes records into `out` until it is full, the file is at its end or has nothing yet, `until` has passed or
@@ -154,6 +187,9 @@ impl Replay {
             let count = waiting.len().min(out.len() - written);
             for (slot, record) in out[written..].iter_mut().zip(&waiting[..count]) {
                 *slot = RingRecord { ring_sequence: self.sequence, record: *record };
+                if let Some(digest) = &mut self.digest {
+                    digest.take(record);
+                }
                 self.sequence += 1;
             }
             written += count;
@@ -184,6 +220,9 @@ impl Replay {
                 Err(error) => self.failed = Some(error),
             }
             if self.at_end || self.failed.is_some() {
+                if let Some(way) = &mut self.way {
+                    way.drain(&mut self.pipeline);
+                }
                 let last = UnixNanos(self.pipeline.counters().get(Counter::LastPacketTime));
                 self.pipeline.flush(last);
             }
@@ -200,10 +239,15 @@ impl Replay {
             let Ahead { ts, link, original_len, data, .. } = &ahead;
             if has_messages {
                 let number = self.messages() + 1;
-                self.pipeline.unframed(std::iter::once(&data[..]), number);
+                match &mut self.way {
+                    Some(way) => {
+                        way.messages(&mut self.pipeline, std::iter::once(&data[..]), self.config.setup.midnight_ns)
+                    }
+                    None => self.pipeline.unframed(std::iter::once(&data[..]), number),
+                }
             } else {
                 let frame = &Frame { ts: *ts, link: *link, data, original_len: *original_len };
-                frame_into(&mut self.pipeline, &mut self.lines, &self.config, frame);
+                frame_into(&mut self.pipeline, &mut self.lines, &mut self.way, &self.config, frame);
             }
         } else if let Some(pacer) = &mut self.pacer {
             self.ahead = if has_messages {
@@ -227,11 +271,15 @@ impl Replay {
                 count += 1;
             }
             let number = self.pipeline.message_count() + 1;
-            self.pipeline.unframed(batch[..count].iter().copied(), number);
+            let batch = batch[..count].iter().copied();
+            match &mut self.way {
+                Some(way) => way.messages(&mut self.pipeline, batch, self.config.setup.midnight_ns),
+                None => self.pipeline.unframed(batch, number),
+            }
         } else {
             match self.capture.next_frame()? {
                 Some(frame) => {
-                    frame_into(&mut self.pipeline, &mut self.lines, &self.config, &frame);
+                    frame_into(&mut self.pipeline, &mut self.lines, &mut self.way, &self.config, &frame);
                 }
                 None => self.at_end = true,
             }
@@ -271,6 +319,7 @@ impl Replay {
 
     /// The counters.
     pub fn counters(&mut self) -> &Counters {
+        self.pipeline.sum_up_lags();
         self.pipeline.counters()
     }
 
@@ -312,6 +361,7 @@ pub(crate) fn end_warnings(capture: &Capture) -> Vec<String> {
 fn frame_into(
     pipeline: &mut Pipeline<Books, Memory>,
     lines: &mut Vec<SocketAddrV4>,
+    way: &mut Option<Way>,
     config: &ReplayConfig,
     frame: &Frame<'_>,
 ) {
@@ -330,7 +380,12 @@ fn frame_into(
         }
         lines.len() - 1
     });
+    if let Some(way) = way {
+        way.packet(pipeline, line as u8, frame.ts, datagram.payload);
+        return;
+    }
     let ts_source = if frame.ts == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
+    pipeline.look_at_lines(frame.ts);
     pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv: frame.ts, ts_source });
     if pipeline.is_waiting() {
         pipeline.recover_by_lines(frame.ts, &mut NoServices);

@@ -61,6 +61,11 @@ impl LineWatch {
         None
     }
 
+    /// Whether a line is watched.
+    pub fn is_expected(&self, line: usize) -> bool {
+        self.lines.get(line).is_some_and(|line| line.expected)
+    }
+
     /// Whether a line is down.
     pub fn is_down(&self, line: usize) -> bool {
         self.lines.get(line).is_some_and(|line| line.down)

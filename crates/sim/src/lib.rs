@@ -6,6 +6,7 @@
 //!   [`BinaryFileMemory`]. Any number at once.
 //! - [`Network`]: loses, repeats, delays and reorders packets of any origin as an [`Impairment`] says, from a seed.
 //!   [`ImpairedSink`] has one between the simulator and other sinks.
+//! - [`Site`]: lines and servers in simulated time, for replays and simulations.
 //! - [`recovery`]: servers that send lost messages again and hand out snapshots, faultless or not.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod recovery;
 mod session;
 mod simulator;
 mod sink;
+mod site;
 
 pub use barewire_wire::moldudp64::Session;
 pub use exchange::{
@@ -32,6 +34,7 @@ pub use sink::{
     BinaryFileMemory, BinaryFileSink, ImpairedSink, Line, MulticastLine, MulticastSink, PacketMemory, PcapSink,
     SimPacket, Sink, SinkError, SinkLosses,
 };
+pub use site::{Site, SiteConfig};
 
 /// Length of the longest message in bytes.
 pub use barewire_wire::itch50::MAX_LEN as MAX_MESSAGE_LEN;
