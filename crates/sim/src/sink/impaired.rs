@@ -7,8 +7,9 @@ use barewire_types::UnixNanos;
 use super::{Line, SimPacket, Sink, SinkError, SinkLosses};
 use crate::impair::Network;
 
-/// Packets handed over together at most, where they are not those that came together.
-const BATCH: usize = 128;
+/// Packets handed over together at most, where they are not those that came together: a few, or many.
+const FEW: usize = 8;
+const MANY: usize = 128;
 
 /// Impairs packets before other sinks take them: all of these see the same. The A line is the network's line 0, the B
 /// line its line 1.
@@ -55,7 +56,12 @@ impl ImpairedSink {
     fn hand_over(&mut self, came: &[SimPacket<'_>]) -> Result<(), SinkError> {
         let is_as_it_came = self.plan.len() == came.len()
             && self.plan.iter().enumerate().all(|(at, planned)| matches!(planned, Planned::Came(from) if *from == at));
-        let result = if is_as_it_came { self.hand_on(came) } else { self.hand_on_planned(came) };
+        let result = match self.plan.len() {
+            _ if is_as_it_came => self.hand_on(came),
+            // Most batches are small, and room for many takes its time to prepare.
+            ..=FEW => self.hand_on_planned::<FEW>(came),
+            _ => self.hand_on_planned::<MANY>(came),
+        };
         for planned in self.plan.drain(..) {
             if let Planned::WasUnderWay { slot, .. } = planned {
                 self.network.give_back(slot);
@@ -64,7 +70,7 @@ impl ImpairedSink {
         result
     }
 
-    fn hand_on_planned(&mut self, came: &[SimPacket<'_>]) -> Result<(), SinkError> {
+    fn hand_on_planned<const BATCH: usize>(&mut self, came: &[SimPacket<'_>]) -> Result<(), SinkError> {
         let none = SimPacket { line: Line::A, time: UnixNanos::ABSENT, payload: &[] };
         for part in self.plan.chunks(BATCH) {
             let mut packets = [none; BATCH];
