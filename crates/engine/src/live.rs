@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use barewire_book::OutOfMemory;
 use barewire_io::affinity::{self, AffinityError};
-use barewire_io::kernel::{KernelOptions, KernelReceiver, Timestamps};
+use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode, Timestamps};
 use barewire_io::memory::{self, CachePrefetch, HugePages};
 use barewire_io::{LineConfig, OpenError, Receiver, Waker, clock};
+use barewire_line::{Requests, Snapshots};
 use barewire_ring::{Producer, Reader, RingConfig, RingError};
 
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
-use crate::pipeline::{Input, LineSummary, Pipeline, Sequencing};
-use crate::recovery::NoServices;
+use crate::pipeline::{Input, LineSummary, Pipeline, REPLIES, Sequencing};
+use crate::recovery::{LiveServices, RecoveryConfig, ServicesError};
 
 /// How often the statistics page is brought up to date.
 const FLUSH_NS: u64 = 1_000_000;
@@ -29,6 +30,8 @@ const FLUSH_NS: u64 = 1_000_000;
 const REFRESH_FLUSHES: u64 = 100;
 /// The longest that a blocking receive waits before it looks up.
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
+/// The same while something is missing, for which there are timers.
+const SHORT_WAIT: Duration = Duration::from_micros(500);
 
 /// The books of a live feed.
 pub type Books = Nasdaq<CachePrefetch>;
@@ -46,6 +49,8 @@ pub struct LiveConfig {
     pub core: Option<usize>,
     /// How long to wait for what is missing.
     pub sequencing: Sequencing,
+    /// Whom to ask for what does not come. [`Sequencing::recovery`] is made from it.
+    pub recovery: RecoveryConfig,
     /// The ring to publish into. Its statistics are named here.
     pub ring: RingConfig,
     /// The venue.
@@ -66,6 +71,8 @@ pub enum StartError {
     Thread(io::Error),
     /// There is no memory for the books.
     Memory(OutOfMemory),
+    /// The recovery services could not be had.
+    Services(ServicesError),
 }
 
 impl fmt::Display for StartError {
@@ -75,6 +82,7 @@ impl fmt::Display for StartError {
             StartError::Ring(error) => error.fmt(f),
             StartError::Pin(error) => error.fmt(f),
             StartError::Memory(error) => error.fmt(f),
+            StartError::Services(error) => write!(f, "recovery: {error}"),
             StartError::Thread(error) => write!(f, "feed thread: {error}"),
         }
     }
@@ -109,16 +117,24 @@ impl Live {
     ///
     /// Every [`StartError`]; nothing is left open then.
     pub fn start(mut config: LiveConfig) -> Result<Live, StartError> {
+        let waits = config.kernel.mode == Mode::Blocking;
         let mut receiver = KernelReceiver::open(&config.lines, config.kernel).map_err(StartError::Open)?;
         receiver.set_timeout(Some(LONGEST_WAIT));
+        let mut services = LiveServices::open(&config.recovery, receiver.waker()).map_err(StartError::Services)?;
+        if let Some(replies) = services.replies() {
+            receiver.watch(replies.fd());
+        }
         let mut report = receive_report(&receiver);
+        config.sequencing.lines = config.lines.len();
+        config.sequencing.recovery = plan(&config.recovery);
+        let intake = Intake { receiver, services, waits };
         config.ring.stat_names = TABLE.iter().map(|(name, _)| (*name).to_owned()).collect();
         let publisher_id = config.setup.publisher_id;
         let books = Nasdaq::new(config.setup, CachePrefetch).map_err(StartError::Memory)?;
         report.push(advise_huge(&books));
         let producer = Producer::create(&config.ring).map_err(StartError::Ring)?;
         let reader = producer.reader();
-        let waker = receiver.waker();
+        let waker = intake.receiver.waker();
         let pipeline = Pipeline::new(books, producer, publisher_id, config.sequencing);
 
         let stop = Arc::new(AtomicBool::new(false));
@@ -133,7 +149,7 @@ impl Live {
                 // The starter waits for this; it cannot have gone.
                 let _ = started.send(pinned);
                 let mut pipeline = pipeline;
-                let result = if failed { Ok(()) } else { run(&mut pipeline, receiver, &stopping, &inbox) };
+                let result = if failed { Ok(()) } else { run(&mut pipeline, intake, &stopping, &inbox) };
                 let lines = pipeline.lines();
                 Ended { books: pipeline.into_venue(), lines, result }
             })
@@ -234,18 +250,43 @@ impl Drop for Live {
     }
 }
 
+/// Where a feed's packets come from: lines, and servers when asked.
+struct Intake {
+    receiver: KernelReceiver,
+    services: LiveServices,
+    /// Whether the receiver sleeps when there is nothing.
+    waits: bool,
+}
+
+/// When to ask whom.
+fn plan(config: &RecoveryConfig) -> barewire_line::RecoveryConfig {
+    let servers = |servers: usize| u8::try_from(servers).unwrap_or(u8::MAX);
+    barewire_line::RecoveryConfig {
+        requests: config.rerequest.as_ref().map(|config| Requests {
+            servers: servers(config.servers.len()),
+            max_messages: config.max_messages,
+            per_second: config.per_second,
+            timeout_ns: config.timeout_ns,
+            attempts: config.attempts,
+            give_up_ns: config.give_up_ns,
+            max_gap: config.max_gap,
+        }),
+        snapshots: config.snapshot.as_ref().map(|config| Snapshots {
+            servers: servers(config.servers.len()),
+            attempts: config.attempts,
+            retry_ns: config.retry_ns,
+        }),
+    }
+}
+
 /// The loop. Makes no system call besides the receiver's, allocates nothing, and waits only where the receiver does.
-fn run(
-    pipeline: &mut LivePipeline,
-    mut receiver: KernelReceiver,
-    stop: &AtomicBool,
-    tasks: &Inbox<Task>,
-) -> io::Result<()> {
-    let result = receive(pipeline, &mut receiver, stop, tasks);
+fn run(pipeline: &mut LivePipeline, mut intake: Intake, stop: &AtomicBool, tasks: &Inbox<Task>) -> io::Result<()> {
+    let result = receive(pipeline, &mut intake, stop, tasks);
     // What the kernel dropped since it was last asked; where it cannot say any more, that is what `result` is about.
-    let _ = receiver.refresh();
+    let _ = intake.receiver.refresh();
     pipeline.flush(clock::now());
-    flush(pipeline, &receiver);
+    pipeline.sum_up_lags();
+    flush(pipeline, &intake);
     // Nobody who asked is left without an answer.
     while let Ok(task) = tasks.try_recv() {
         task(pipeline);
@@ -253,15 +294,11 @@ fn run(
     result
 }
 
-fn receive(
-    pipeline: &mut LivePipeline,
-    receiver: &mut KernelReceiver,
-    stop: &AtomicBool,
-    tasks: &Inbox<Task>,
-) -> io::Result<()> {
+fn receive(pipeline: &mut LivePipeline, intake: &mut Intake, stop: &AtomicBool, tasks: &Inbox<Task>) -> io::Result<()> {
     let (mut next_flush, mut flushes) = (0, 0u64);
+    let mut was_waiting = false;
     while !stop.load(Ordering::Relaxed) {
-        let received = receiver.receive(&mut |packet| {
+        let received = intake.receiver.receive(&mut |packet| {
             pipeline.packet(&Input {
                 line: packet.line,
                 payload: packet.payload,
@@ -269,17 +306,28 @@ fn receive(
                 ts_source: packet.ts_source,
             });
         })?;
-        if pipeline.is_waiting() {
-            pipeline.recover(clock::now(), received == 0, &mut NoServices);
+        // A late reply that nobody reads would end every wait.
+        if pipeline.is_asking() || intake.waits && received == 0 {
+            hear_replies(pipeline, &mut intake.services);
+        }
+        let is_waiting = pipeline.is_waiting();
+        if is_waiting {
+            pipeline.recover(clock::now(), received == 0, &mut intake.services);
+        }
+        if is_waiting != was_waiting {
+            was_waiting = is_waiting;
+            intake.receiver.set_timeout(Some(if is_waiting { SHORT_WAIT } else { LONGEST_WAIT }));
         }
         let now = clock::monotonic();
         if now >= next_flush {
             next_flush = now + FLUSH_NS;
             flushes += 1;
             if flushes.is_multiple_of(REFRESH_FLUSHES) {
-                receiver.refresh()?;
+                intake.receiver.refresh()?;
+                pipeline.sum_up_lags();
             }
-            flush(pipeline, receiver);
+            pipeline.look_at_lines(clock::now());
+            flush(pipeline, intake);
         }
         if let Ok(task) = tasks.try_recv() {
             task(pipeline);
@@ -288,13 +336,30 @@ fn receive(
     Ok(())
 }
 
+/// Works off what re-request servers have sent. Where there are none, no system call.
+fn hear_replies(pipeline: &mut LivePipeline, services: &mut LiveServices) {
+    let Some(replies) = services.replies() else { return };
+    // A socket that fails brings no replies: whoever asked will see that, and ask elsewhere.
+    let _ = replies.receive(&mut |packet| {
+        pipeline.reply(&Input {
+            line: REPLIES,
+            payload: packet.payload,
+            ts_recv: packet.ts_recv,
+            ts_source: packet.ts_source,
+        });
+    });
+}
+
 /// Copies the counters to the ring's statistics page, where others read them without touching this thread.
-fn flush(pipeline: &mut LivePipeline, receiver: &KernelReceiver) {
-    let received = receiver.counters();
+fn flush(pipeline: &mut LivePipeline, intake: &Intake) {
+    let received = intake.receiver.counters();
     let counters: &mut Counters = pipeline.counters();
     counters.set(Counter::KernelDrops, received.kernel_drops);
     counters.set(Counter::KernelTruncated, received.truncated);
     counters.set(Counter::KernelWrongSource, received.wrong_source);
+    let asked = intake.services.counters();
+    counters.set(Counter::RequestsUnsent, asked.send_errors);
+    counters.set(Counter::RepliesWrongSource, asked.wrong_source);
     let values = *counters.values();
     let producer = pipeline.sink_mut();
     for (index, value) in values.into_iter().enumerate() {

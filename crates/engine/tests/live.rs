@@ -33,6 +33,7 @@ fn config(groups: &[SocketAddrV4], mode: Mode) -> LiveConfig {
         lines: groups.iter().enumerate().map(|(n, group)| line(n as u8, *group)).collect(),
         kernel: KernelOptions { mode, rcvbuf_bytes: None, ..KernelOptions::default() },
         core: None,
+        recovery: barewire_engine::recovery::RecoveryConfig::default(),
         sequencing: Sequencing::default(),
         ring: RingConfig::default(),
         setup: Setup {
