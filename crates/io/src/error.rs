@@ -73,6 +73,13 @@ pub enum OpenError {
         /// EADDRNOTAVAIL.
         error: io::Error,
     },
+    /// The path reads Ethernet frames, and the interface carries others.
+    NotEthernet {
+        /// Whom it was for.
+        what: Purpose,
+        /// The interface.
+        interface: String,
+    },
     /// The process may not do this.
     NotPermitted {
         /// Whom it was for.
@@ -171,6 +178,10 @@ impl fmt::Display for OpenError {
                 write!(f, "{what}: {address} is neither a multicast group nor an address of this machine: it has")?;
                 existing.iter().try_for_each(|address| write!(f, " {address}"))
             }
+            OpenError::NotEthernet { what, interface } => write!(
+                f,
+                "{what}: {interface} carries no Ethernet frames, which this path reads: use the kernel path there"
+            ),
             OpenError::NotPermitted { what, action, error } => {
                 write!(
                     f,

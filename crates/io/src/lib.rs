@@ -2,7 +2,7 @@
 //!
 //! This crate moves bytes and says when they arrived. It does not decode a venue's framing, order packets or keep books.
 //!
-//! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`mod@file`]: a capture, line by line as if it were live.
+//! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`packet_mmap`]: packet sockets' rings; [`mod@file`]: a capture, line by line as if it were live.
 //! - [`send`]: UDP in batches, for the simulator.
 //! - [`request`]: asks servers by UDP, and hears only them; [`stream`]: TCP whose waits can be ended.
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
@@ -13,12 +13,11 @@
 //! Linux only. `unsafe` stands in system calls, in the buffers that the kernel writes, and in the prefetch instruction.
 
 mod error;
-#[allow(dead_code, reason = "for paths to come")]
 mod frames;
-#[allow(dead_code, reason = "for paths to come")]
 mod membership;
 mod packet;
 mod socket;
+mod waits;
 mod wake;
 
 pub mod affinity;
@@ -28,6 +27,7 @@ pub mod file;
 pub mod interfaces;
 pub mod kernel;
 pub mod memory;
+pub mod packet_mmap;
 pub mod request;
 pub mod send;
 pub mod stream;

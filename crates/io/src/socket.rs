@@ -1,4 +1,4 @@
-//! UDP sockets: what the standard library's cannot do.
+//! Sockets: what the standard library's cannot do.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use crate::error::{OpenError, Purpose};
 use crate::interfaces;
 
-/// An IPv4 UDP socket that belongs to one line or to a sender.
+/// A socket that belongs to one line or to a sender.
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -42,13 +42,16 @@ pub(crate) fn interface_index(what: Purpose, name: &str) -> Result<u32, OpenErro
 }
 
 impl Socket {
-    /// Opens a socket that closes on exec.
+    /// Opens a UDP socket that closes on exec.
     pub(crate) fn open(what: Purpose) -> Result<Socket, OpenError> {
+        Socket::of(what, libc::AF_INET, libc::SOCK_DGRAM).map_err(|error| OpenError::Os { what, call: "socket", error })
+    }
+
+    /// Opens a socket of another family or kind that closes on exec, for the family's default protocol.
+    pub(crate) fn of(what: Purpose, family: libc::c_int, kind: libc::c_int) -> io::Result<Socket> {
         // SAFETY: socket takes no pointers.
-        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(OpenError::Os { what, call: "socket", error: io::Error::last_os_error() });
-        }
+        let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) };
+        check(fd)?;
         // SAFETY: `fd` was just opened and nobody else has it.
         Ok(Socket { fd: unsafe { OwnedFd::from_raw_fd(fd) }, what })
     }
