@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ._events import BboEvent, Event, GapEvent, MboEvent, StatusEvent
     from ._example import EXAMPLE_CONFIG
     from ._feed import Feed
+    from ._lines import LineStats
     from ._records import (
         BBO_DTYPE,
         GAP_DTYPE,
@@ -102,6 +103,7 @@ __all__ = [
     "Field",
     "FormatError",
     "GapEvent",
+    "LineStats",
     "MboEvent",
     "ProducerGone",
     "ProtocolError",
@@ -142,6 +144,7 @@ _HOMES = {
     "_events": ("BboEvent", "Event", "GapEvent", "MboEvent", "StatusEvent"),
     "_example": ("EXAMPLE_CONFIG",),
     "_feed": ("Feed",),
+    "_lines": ("LineStats",),
     "_records": (
         "BBO_DTYPE",
         "GAP_DTYPE",

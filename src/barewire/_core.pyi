@@ -75,6 +75,11 @@ class Feed:
     # {"protocol": "itch-5.0", "publisher_id": int, "midnight_ns": int, "symbols": list[str] | None,
     #  "records": ["mbo", "bbo"], "mode": "busy" | "blocking", "core": int | None, "rcvbuf_bytes": int, "busy_poll_us": int,
     #  "timestamps": bool, "lines": [{"group", "port", "interface": str | None, "source": str | None}, ...],
+    #  "sequencing": {"hold_us": int, "capacity": int, "line_timeout_us": int},
+    #  "recovery": {"rerequest": {"servers": ["1.2.3.4:5", ...], "local": str | None, "max_messages", "per_second", "timeout_ns",
+    #                             "attempts", "give_up_ns", "max_gap"} | None,
+    #               "snapshot": {"servers", "username": str, "password": str, "timeout_ns", "attempts", "retry_ns", "max_bytes",
+    #                            "last_included": bool} | None},
     #  "ring": {"name": str | None, "capacity": int, "mode": int, "group": int | None},
     #  "book": {"instruments": int, "orders": int, "levels": int}}
     def __new__(cls, config: dict[str, Any]) -> Feed: ...
@@ -93,6 +98,8 @@ class Feed:
     # At the oldest record.
     def reader(self) -> Ring: ...
     def stats(self) -> list[tuple[str, int]]: ...
+    # A line a dictionary of `LineStats`, with its "number" for a name.
+    def lines(self) -> list[dict[str, Any]]: ...
     def directory(self) -> list[tuple[int, str]]: ...
     # Bid price, bid size, ask price, ask size; None for an instrument that was not named.
     def top(self, instrument_id: int) -> tuple[int, int, int, int] | None: ...
@@ -106,6 +113,9 @@ class Feed:
 @final
 class Replay:
     # source: a path or a file descriptor, which is duplicated. FormatError, ProtocolError, OSError.
+    # way: {"impairments": [by line], "seed": int, "copies": int, "rerequest": [(fault, delay_ns), ...], "glimpse": the same};
+    # an impairment: {"loss": float, "burst": (enter, leave, loss) | None, "duplicate": float, "reorder": float,
+    # "reorder_by": int, "delay_ns": int, "jitter_ns": int, "drop": [(first, end), ...], "dead": [(begin_ns, end_ns), ...]}
     def __new__(
         cls,
         source: str | int,
@@ -119,6 +129,9 @@ class Replay:
         book: dict[str, int] | None = None,
         group: str | None = None,
         port: int | None = None,
+        hold_us: int | None = None,
+        way: dict[str, Any] | None = None,
+        digest: bool = False,
     ) -> Replay: ...
     # ns since 1970 of the first packet with a time; None in a BinaryFILE.
     @property
@@ -147,6 +160,10 @@ class Replay:
     def orders(self, instrument_id: int) -> bytes: ...
     # Of all books, 32 hexadecimal digits.
     def digest(self) -> str: ...
+    # Of all events read so far, 32 hexadecimal digits; None without `digest`.
+    def events_digest(self) -> str | None: ...
+    # As Feed.lines.
+    def lines(self) -> list[dict[str, Any]]: ...
 
 @final
 class Inspector:
@@ -173,7 +190,9 @@ class Simulator:
     # {"seed", "instruments", "live_orders", "messages": int | None, "duration_ns": int | None, "rate": float | None,
     #  "max_payload", "messages_per_packet": int | None, "session": str, "midnight_ns": int, "real_time": bool, "prepare": bool,
     #  "lines": [{"group", "port", "interface"}, ...], "ttl", "different_cuts": bool, "pcap": str | None,
-    #  "binaryfile": str | None, "heartbeat_ns", "core": int | None}
+    #  "binaryfile": str | None, "heartbeat_ns", "core": int | None, "impairments": as in Replay's way | None,
+    #  "rerequest": {"address": str, "port": int, "fault": "none" | "slow" | "partial" | "silent" | "wrong", "delay_ns": int} | None,
+    #  "glimpse": the same | None}
     def __new__(cls, config: dict[str, Any]) -> Simulator: ...
     # In the caller's thread, without the GIL; Ctrl-C ends the session properly. The report.
     def run(self) -> dict[str, Any]: ...

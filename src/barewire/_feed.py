@@ -15,6 +15,7 @@ from ._batch import Batch
 from ._book import Book
 from ._config import Config, load_config
 from ._errors import FeedError
+from ._lines import LineStats, line_stats
 from ._ring import DEFAULT_BATCH_RECORDS, Reader, Ring
 from ._stats import FeedStats, make_stats
 from ._strategy import Strategy, run_strategy
@@ -67,6 +68,10 @@ class _OneAtATime:
     def stats(self) -> list[tuple[str, int]]:
         with self._lock:
             return self._core.stats()
+
+    def lines(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return self._core.lines()
 
     def top(self, instrument_id: int) -> tuple[int, int, int, int] | None:
         with self._lock:
@@ -209,6 +214,11 @@ class Feed:
     def stats(self) -> FeedStats:
         """The statistics at this moment: every packet and message in exactly one counter. All 0 before the start."""
         return make_stats(() if self._reader is None else self._core.stats())
+
+    def lines(self) -> list[LineStats]:
+        """What each line brought, how far it lags behind the others, whether it is silent. Empty before the start."""
+        names = [line.name for line in self.config.lines]
+        return [] if self._reader is None else line_stats(self._core.lines(), names)
 
     @property
     def running(self) -> bool:

@@ -17,13 +17,24 @@ from typing import Any, NamedTuple
 
 from ._errors import ConfigError
 
-__all__ = ["KEYS", "LINE_LETTERS", "Given", "Impairment", "parse_impairments", "time_ns"]
+__all__ = [
+    "FAULT_FORMS",
+    "KEYS",
+    "LINE_LETTERS",
+    "Given",
+    "Impairment",
+    "parse_fault",
+    "parse_impairments",
+    "parse_servers",
+    "time_ns",
+]
 
 LINE_LETTERS = "ABCDEFGH"
 """Lines by letter, in the order in which they are configured, or in which a capture first shows them."""
 
 _REORDER_BY = 3
-_LONGEST_DELAY_NS = 3_600 * 10**9
+_MOST_REORDER_BY = 10_000
+_LONGEST_DELAY_NS = 60 * 10**9
 _LONGEST_DEAD_NS = 10**7 * 10**9
 _HIGHEST_PACKET = 1 << 62
 
@@ -112,8 +123,8 @@ def _burst(text: str) -> tuple[float, float, float]:
 
 def _reorder(text: str) -> tuple[float, int]:
     chance, _, by = text.partition("/")
-    if by and not re.fullmatch(r"[1-9][0-9]{0,4}", by):
-        raise _Wrong("P or P/BY, e.g. 1%/5: up to five packets overtake one in a hundred")
+    if by and not (re.fullmatch(r"[0-9]{1,5}", by) and 1 <= int(by) <= _MOST_REORDER_BY):
+        raise _Wrong(f"P or P/BY, e.g. 1%/5 (up to five packets overtake one in a hundred), BY 1 to {_MOST_REORDER_BY}")
     return _probability(chance), int(by) if by else _REORDER_BY
 
 
@@ -202,11 +213,38 @@ def parse_impairments(given: Iterable[Given], lines: Sequence[str] = LINE_LETTER
     return [replace(everywhere, **fields[line]) for line in lines]
 
 
+FAULTS = ("none", "slow", "partial", "silent", "wrong")
+FAULT_FORMS = "none, slow:50ms, partial, silent or wrong"
+SERVERS = ("rerequest", "glimpse")
+
+
+def parse_fault(option: str, text: str) -> tuple[str, int]:
+    """What is wrong with a server: its name, and by how much it is slow, ns. Raises ConfigError."""
+    name, colon, delay = text.partition(":")
+    delay_ns = time_ns(delay) if colon else 0
+    if name not in FAULTS or delay_ns is None or bool(colon) is not (name == "slow"):
+        raise ConfigError(f"{option} {text!r}: expected {FAULT_FORMS}", key=option, value=text, expected=FAULT_FORMS)
+    return name, delay_ns
+
+
+def parse_servers(option: str, texts: Iterable[str]) -> dict[str, list[tuple[str, int]]]:
+    """The faults of the servers that are there, by kind: "rerequest:silent,rerequest,glimpse". Raises ConfigError."""
+    found: dict[str, list[tuple[str, int]]] = {kind: [] for kind in SERVERS}
+    for text in texts:
+        for part in text.split(","):
+            kind, _, fault = part.strip().partition(":")
+            if kind not in found:
+                expected = f"rerequest or glimpse, or with a fault, e.g. rerequest:silent ({FAULT_FORMS})"
+                raise ConfigError(f"{option} {text!r}: expected {expected}", key=option, value=text, expected=expected)
+            found[kind].append(parse_fault(f"{option} {kind}:", fault or "none"))
+    return found
+
+
 def _take_apart(given: Given, lines: Sequence[str]) -> tuple[str | None, list[tuple[str, str]]]:
     """The line, if one is named, and the keys with their values."""
     prefix, colon, rest = given.text.rpartition(":")
     line = prefix.strip().upper() if colon else given.line
-    if line is not None and line not in lines:
+    if line is not None and line not in tuple(lines):
         there = f"{', '.join(lines[:-1])} or {lines[-1]}" if len(lines) > 1 else f"{lines[0]} alone"
         raise _error(given, f"no line {line}; expected {there}", there)
     if given.key is not None:

@@ -9,13 +9,15 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from . import _core, _time
 from ._batch import Batch
 from ._book import Book
 from ._defaults import DEFAULT_PROTOCOL, RECORD_KINDS
 from ._errors import ConfigError, FormatError, ProtocolError
+from ._impair import LINE_LETTERS, Given, parse_impairments, parse_servers
+from ._lines import LineStats, line_stats
 from ._records import protocols
 from ._ring import DEFAULT_BATCH_RECORDS, Scratch
 from ._stats import FeedStats, make_stats
@@ -25,6 +27,7 @@ from ._symbols import Symbols
 __all__ = ["Replay", "check_protocol", "naming", "open_source", "replay"]
 
 _FORMATS = ("pcap", "pcapng", "binaryfile")
+_LONGEST_HOLD_US = 60_000_000
 
 Source = str | os.PathLike[str] | int | IO[bytes]
 
@@ -41,6 +44,12 @@ def replay(
     format: str | None = None,  # noqa: A002 (the word for it)
     group: str | None = None,
     port: int | None = None,
+    impair: str | Iterable[str | Given] | None = None,
+    recover: str | Iterable[str] | None = None,
+    lines: int | None = None,
+    seed: int = 1,
+    hold_us: int | None = None,
+    digest: bool = False,
     batch_records: int = DEFAULT_BATCH_RECORDS,
 ) -> Replay:
     """Opens a capture (pcap, pcapng) or an exchange file (BinaryFILE), plain, gzip or zstd, to iterate over its events.
@@ -61,12 +70,25 @@ def replay(
         progress: draw a bar on standard error, where that is a terminal.
         format: "pcap", "pcapng" or "binaryfile"; left out: found from the contents.
         group, port: only packets to this multicast group or port of a capture.
+        impair: what a network is to do to the packets before the engine sees them, e.g. "loss=1%" or
+            ["A:loss=1%,jitter=20us", "B:delay=50us"]; see the page on recovery. The first destination that the capture
+            shows is line A. Messages without packets (BinaryFILE) are packed.
+        recover: simulated servers behind that network: "rerequest", "glimpse" or both, each with a fault where it is to
+            have one: "rerequest:silent,rerequest,glimpse:slow:50ms".
+        lines: send each packet on so many lines, A, B and so on, instead of on the one that the capture shows.
+        seed: of the impairments: the same seed, the same losses.
+        hold_us: microseconds to wait for a missing message, by the packets' times; left out: 2000.
+        digest: compute `Replay.events_digest()`.
         batch_records: most records of one batch.
 
     Raises ConfigError for an argument, ProtocolError, FormatError where the contents are something else, OSError.
     """
     check_protocol(protocol)
     _check_capture_options(format, group)
+    way = _way(impair, recover, lines, seed)
+    if hold_us is not None and not (isinstance(hold_us, int) and 0 <= hold_us <= _LONGEST_HOLD_US):
+        expected = f"a whole number of microseconds, 0 to {_LONGEST_HOLD_US}"
+        raise ConfigError(f"hold_us {hold_us!r}: expected {expected}", key="hold_us", value=hold_us, expected=expected)
     chosen = [records] if isinstance(records, str) else list(records)
     if not chosen or set(chosen) - set(RECORD_KINDS):
         expected = " or ".join(map(repr, RECORD_KINDS)) + ", or both"
@@ -84,6 +106,9 @@ def replay(
             book=_capacity(name, opened),
             group=group,
             port=port,
+            hold_us=hold_us,
+            way=way,
+            digest=digest,
         )
     made = Replay(core, name, chosen, frozenset(symbols or ()), batch_records, progress)
     if date is None:
@@ -116,6 +141,30 @@ def _check_capture_options(file_format: str | None, group: str | None) -> None:
             raise ConfigError(
                 f"group {group!r}: expected {expected}", key="group", value=group, expected=expected
             ) from None
+
+
+def _way(
+    impair: str | Iterable[str | Given] | None, recover: str | Iterable[str] | None, lines: int | None, seed: int
+) -> dict[str, Any] | None:
+    """The network between capture and engine, as the compiled core takes it; `None` where there is none."""
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        expected = "a whole number from 0 to 2^64 - 1"
+        raise ConfigError(f"seed {seed!r}: expected {expected}", key="seed", value=seed, expected=expected)
+    if lines is not None and not (isinstance(lines, int) and 1 <= lines <= len(LINE_LETTERS)):
+        expected = f"a number of lines, 1 to {len(LINE_LETTERS)}"
+        raise ConfigError(f"lines {lines!r}: expected {expected}", key="lines", value=lines, expected=expected)
+    given = [impair] if isinstance(impair, str) else impair or ()
+    letters = LINE_LETTERS[: lines or len(LINE_LETTERS)]
+    impairments = parse_impairments((one if isinstance(one, Given) else Given("impair", one) for one in given), letters)
+    servers = parse_servers("recover", [recover] if isinstance(recover, str) else recover or ())
+    if impairments is None and lines is None and not any(servers.values()):
+        return None
+    return {
+        "impairments": [one.to_core() for one in impairments or ()],
+        "seed": seed,
+        "copies": lines or 0,
+        **servers,
+    }
 
 
 def check_protocol(protocol: str) -> None:
@@ -194,6 +243,7 @@ class Replay:
 
     Attributes:
         name: what is being read.
+        records: the kinds of records asked for.
         date: the trading day that `ts_event` was computed with; `None` where it is unknown.
         symbols: the directory, instrument number to symbol, as announced so far.
     """
@@ -209,7 +259,7 @@ class Replay:
     ) -> None:
         self._wanted = wanted
         self._core = core
-        self._records = records
+        self.records = records
         self.scratch = Scratch(batch_records)
         self.symbols = Symbols(lambda first: core.directory()[first:])
         self._advance: Callable[[int], None] = lambda _: None
@@ -270,12 +320,12 @@ class Replay:
         """
         self._step = batch_messages
         if not self._progress:
-            run_strategy(strategy, self, self, self._records, lambda: True, None)
+            run_strategy(strategy, self, self, self.records, lambda: True, None)
             return
         from ._progress import bar
 
         with bar(self.name, self._core.bytes_total) as self._advance:
-            run_strategy(strategy, self, self, self._records, lambda: True, None)
+            run_strategy(strategy, self, self, self.records, lambda: True, None)
 
     def stop(self) -> None:
         """Ends the loop or the run after the current batch."""
@@ -315,6 +365,21 @@ class Replay:
     def digest(self) -> str:
         """A fingerprint of all books as they are, 32 hex digits: equal books, equal digests."""
         return self._core.digest()
+
+    def events_digest(self) -> str:
+        """A fingerprint of all events read so far, in their order, 32 hex digits: what a strategy saw.
+
+        When and how they arrived is no part of it, nor are silent lines. Raises ConfigError where `digest=True` was not
+        given.
+        """
+        found = self._core.events_digest()
+        if found is None:
+            raise ConfigError("events_digest(): expected barewire.replay(..., digest=True)", key="digest")
+        return found
+
+    def lines(self) -> list[LineStats]:
+        """What each line of a capture brought: a line for each destination, A the first that the capture shows."""
+        return line_stats(self._core.lines(), LINE_LETTERS)
 
     def __repr__(self) -> str:
         return f"<Replay of {self.name}: {self.format}, {self.bytes_read} of {self.bytes_total or '?'} bytes>"

@@ -110,7 +110,7 @@ def test_files_of_the_simulator_replay_to_the_same_books(barewire: Cli, tmp_path
     digests = set()
     for name in ("x.pcap", "x.bin"):
         found = json.loads(barewire("replay", name, "--date", "2026-01-05", "--json", cwd=tmp_path).stdout)
-        digests.add(found["digest"])
+        digests.add(found["digests"]["books"])
         assert found["stats"]["messages_missing"] == 0
         assert not [name for name, value in found["stats"].items() if name.startswith("book_") and value]
     assert len(digests) == 1

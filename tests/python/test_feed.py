@@ -89,7 +89,8 @@ def expected_quotes() -> list[tuple[int, int, str, int, int]]:
 def test_a_session_from_its_first_message_to_its_end(venue: Venue, lines: list[dict[str, Any]]) -> None:
     with barewire.Feed.from_config(config(*lines)) as feed:
         running = feed.running
-        assert feed.receive_report
+        named = [line.partition(":")[0] for line in feed.receive_report if line.startswith("line ")]
+        assert named == ["line A", "line B"]
         begun = time.time_ns()
         venue.send(small_day())
         venue.end()
@@ -103,7 +104,8 @@ def test_a_session_from_its_first_message_to_its_end(venue: Venue, lines: list[d
     assert isinstance(last, barewire.StatusEvent)
     assert last.code == "Z"
     assert (running, feed.running) == (True, False)
-    # Readable after the end: statistics, and books as they were.
+    # Readable after the end: statistics, lines, and books as they were.
+    assert [(line.name, line.packets, line.first_copies) for line in feed.lines()] == [("A", 2, 12), ("B", 2, 0)]
     assert feed.stats.messages - feed.stats.messages_duplicate == len(small_day())
     assert feed.stats.packets_duplicate == 1
     assert feed.book("AAPL").ask == (101_000_000_000, 30)

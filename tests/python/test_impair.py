@@ -62,9 +62,12 @@ WRONG = [
     ("loss=-1%", "loss = -1%: expected a probability, 0% to 100% or 0 to 1"),
     ("loss=nan", "loss = nan: expected a probability, 0% to 100% or 0 to 1"),
     ("burst=1%", "burst = 1%: expected ENTER/LEAVE or ENTER/LEAVE/LOSS, e.g. 0.1%/20%/90%"),
-    ("reorder=1%/0", "reorder = 1%/0: expected P or P/BY, e.g. 1%/5: up to five packets overtake one in a hundred"),
-    ("delay=5", "delay = 5: expected a time such as 500ns, 20us, 1.5ms or 2s, at most 3600 s"),
-    ("jitter=2h", "jitter = 2h: expected a time such as 500ns, 20us, 1.5ms or 2s, at most 3600 s"),
+    (
+        "reorder=1%/0",
+        "reorder = 1%/0: expected P or P/BY, e.g. 1%/5 (up to five packets overtake one in a hundred), BY 1 to 10000",
+    ),
+    ("delay=5", "delay = 5: expected a time such as 500ns, 20us, 1.5ms or 2s, at most 60 s"),
+    ("jitter=2h", "jitter = 2h: expected a time such as 500ns, 20us, 1.5ms or 2s, at most 60 s"),
     ("drop=0", "drop = 0: expected packet numbers from 1 on, e.g. 100-200 or 7+9+100-200"),
     ("drop=9-7", "drop = 9-7: expected packet numbers from 1 on, e.g. 100-200 or 7+9+100-200"),
     (
@@ -72,6 +75,8 @@ WRONG = [
         "dead = 3s-2s: expected from when to when since the first packet, e.g. 2s-3s or 2s-3s+10s-10.5s",
     ),
     ("C:loss=1%", "no line C; expected A or B"),
+    ("AB:loss=1%", "no line AB; expected A or B"),
+    (":loss=1%", "no line ; expected A or B"),
     ("loss=1%,loss=2%", "loss was given for every line already: 1%"),
 ]
 

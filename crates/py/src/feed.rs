@@ -1,20 +1,23 @@
 //! A live feed.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use barewire_book::Capacity;
 use barewire_engine::live::{Live, LiveConfig, StartError};
 use barewire_engine::nasdaq::Setup;
 use barewire_engine::pipeline::{MAX_LINES, Sequencing};
+use barewire_engine::recovery::{RecoveryConfig, RerequestConfig, SnapshotConfig};
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::LineConfig;
 use barewire_io::kernel::{KernelOptions, Mode};
 use barewire_ring::RingConfig;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::books::{self, Top};
 use crate::errors;
+use crate::lines;
 use crate::ring::{Ring, ring_error};
 
 /// One line, as the configuration has it.
@@ -42,6 +45,79 @@ struct SequencingOptions {
     hold_us: u64,
     capacity: u32,
     line_timeout_us: u64,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct RerequestOptions {
+    servers: Vec<String>,
+    local: Option<String>,
+    max_messages: u16,
+    per_second: u32,
+    timeout_ns: u64,
+    attempts: u8,
+    give_up_ns: u64,
+    max_gap: u64,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct SnapshotOptions {
+    servers: Vec<String>,
+    username: String,
+    password: String,
+    timeout_ns: u64,
+    attempts: u8,
+    retry_ns: u64,
+    max_bytes: usize,
+    last_included: bool,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct RecoveryOptions {
+    rerequest: Option<RerequestOptions>,
+    snapshot: Option<SnapshotOptions>,
+}
+
+fn servers(given: &[String]) -> PyResult<Vec<SocketAddrV4>> {
+    let server = |text: &String| {
+        text.parse().map_err(|_| PyValueError::new_err(format!("expected ADDRESS:PORT of a server, found '{text}'")))
+    };
+    given.iter().map(server).collect()
+}
+
+impl RecoveryOptions {
+    fn config(self) -> PyResult<RecoveryConfig> {
+        let rerequest = |given: RerequestOptions| {
+            PyResult::Ok(RerequestConfig {
+                servers: servers(&given.servers)?,
+                local: given.local.as_deref().map(address).transpose()?,
+                max_messages: given.max_messages,
+                per_second: given.per_second,
+                timeout_ns: given.timeout_ns,
+                attempts: given.attempts,
+                give_up_ns: given.give_up_ns,
+                max_gap: given.max_gap,
+            })
+        };
+        let snapshot = |given: SnapshotOptions| {
+            PyResult::Ok(SnapshotConfig {
+                servers: servers(&given.servers)?,
+                username: given.username,
+                password: given.password,
+                timeout_ns: given.timeout_ns,
+                attempts: given.attempts,
+                retry_ns: given.retry_ns,
+                max_bytes: given.max_bytes,
+                last_included: given.last_included,
+            })
+        };
+        Ok(RecoveryConfig {
+            rerequest: self.rerequest.map(rerequest).transpose()?,
+            snapshot: self.snapshot.map(snapshot).transpose()?,
+        })
+    }
 }
 
 /// Room in the books.
@@ -74,6 +150,7 @@ struct Config {
     busy_poll_us: u32,
     timestamps: bool,
     sequencing: SequencingOptions,
+    recovery: RecoveryOptions,
     lines: Vec<Line>,
     ring: RingOptions,
     book: BookOptions,
@@ -147,10 +224,10 @@ impl Config {
             sequencing: Sequencing {
                 hold_ns: self.sequencing.hold_us.saturating_mul(1_000),
                 capacity: self.sequencing.capacity,
-                lines: self.lines.len(),
                 line_timeout_ns: self.sequencing.line_timeout_us.saturating_mul(1_000),
                 ..Sequencing::default()
             },
+            recovery: self.recovery.config()?,
             ring: RingConfig {
                 name: self.ring.name,
                 capacity: self.ring.capacity,
@@ -199,8 +276,7 @@ impl Feed {
     ) -> PyResult<R> {
         self.live(py)?;
         let live = self.live.as_mut();
-        py.detach(|| live.and_then(|live| live.with(ask)))
-            .ok_or_else(|| PyRuntimeError::new_err("the feed thread has died: stop() says of what"))
+        py.detach(|| live.and_then(|live| live.with(ask))).ok_or_else(dead)
     }
 }
 
@@ -219,6 +295,10 @@ impl Drop for Feed {
     }
 }
 
+fn dead() -> PyErr {
+    PyRuntimeError::new_err("the feed thread has died: stop() says of what")
+}
+
 fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
     let message = error.to_string();
     match error {
@@ -227,6 +307,7 @@ fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
             Some(os) => errors::os_error(os, &message),
             None => errors::raise(py, "FeedError", &message, &[]),
         },
+        StartError::Services(services) => errors::from_source(py, "FeedError", services),
         _ => errors::raise(py, "FeedError", &message, &[]),
     }
 }
@@ -286,6 +367,14 @@ impl Feed {
 
     fn stats(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64)>> {
         Ok(self.live(py)?.counters().collect())
+    }
+
+    /// What came on each line; asked of the feed thread, which answers between two batches.
+    fn lines<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        self.live(py)?;
+        let live = self.live.as_mut();
+        let found = py.detach(|| live.and_then(Live::lines)).ok_or_else(dead)?;
+        lines::rows(py, &found)
     }
 
     fn directory(&mut self, py: Python<'_>) -> PyResult<Vec<(u32, String)>> {

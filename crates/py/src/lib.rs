@@ -9,6 +9,8 @@ mod books;
 mod encode;
 mod errors;
 mod feed;
+mod impair;
+mod lines;
 mod long_call;
 mod replay;
 mod ring;

@@ -11,14 +11,20 @@ use barewire_engine::nasdaq::{Setup, WHOLE_VENUE};
 use barewire_engine::pipeline::Sequencing;
 use barewire_engine::replay::{Replay as Run, ReplayConfig};
 use barewire_io::capture::{Capture, CaptureError, Compression, Format, Look, Watched};
+use barewire_line::{RecoveryConfig, Requests, Snapshots};
+use barewire_sim::recovery::Fault;
+use barewire_sim::{Site, SiteConfig};
 use barewire_types::UnixNanos;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::block::Block;
 use crate::books::{self, Top};
 use crate::errors;
 use crate::feed::{BookOptions, check_protocol, publish, subscription};
+use crate::impair::{self, Impair};
+use crate::lines;
 use crate::long_call::{self, Slice};
 
 /// Text that a call of the inspector gives, in bytes, about.
@@ -75,6 +81,59 @@ pub fn open(py: Python<'_>, source: Source, format: Option<&str>) -> PyResult<Ca
     opened.map_err(|error| capture_error(py, &error))
 }
 
+/// The network between a capture and the feed, as Python validated it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Way {
+    impairments: Vec<Impair>,
+    seed: u64,
+    /// On how many lines each packet is sent; 0 or 1 for the one that the capture names.
+    copies: u8,
+    /// The faults of the re-request servers, and of the snapshot servers: name, and how slow it is.
+    rerequest: Vec<(String, u64)>,
+    glimpse: Vec<(String, u64)>,
+}
+
+impl Way {
+    fn faults(servers: &[(String, u64)]) -> PyResult<Vec<Fault>> {
+        servers.iter().map(|(name, delay_ns)| impair::fault(name, *delay_ns)).collect()
+    }
+
+    fn site(&self, py: Python<'_>) -> PyResult<Site> {
+        Ok(Site::new(SiteConfig {
+            lines: impair::impairments(py, &self.impairments)?,
+            rerequest: Self::faults(&self.rerequest)?,
+            snapshot: Self::faults(&self.glimpse)?,
+            seed: self.seed,
+            ..SiteConfig::default()
+        }))
+    }
+
+    /// What a feed's configuration has by default, with as many servers as there are.
+    fn recovery(&self) -> RecoveryConfig {
+        let servers = |faults: &[(String, u64)]| u8::try_from(faults.len()).unwrap_or(u8::MAX);
+        RecoveryConfig {
+            requests: (!self.rerequest.is_empty()).then(|| Requests {
+                servers: servers(&self.rerequest),
+                max_messages: 1_000,
+                per_second: 1_000,
+                timeout_ns: 20_000_000,
+                attempts: 3,
+                give_up_ns: 1_000_000_000,
+                max_gap: 50_000,
+            }),
+            snapshots: (!self.glimpse.is_empty()).then(|| Snapshots {
+                servers: servers(&self.glimpse),
+                attempts: 3,
+                retry_ns: 10_000_000_000,
+            }),
+        }
+    }
+}
+
+/// Messages that can be held while a snapshot is fetched.
+const HELD_DURING_SNAPSHOT: u32 = 1 << 20;
+
 /// Runs a file through the same engine as a live feed, in the caller's thread.
 #[pyclass(module = "barewire._core")]
 pub struct Replay {
@@ -98,7 +157,7 @@ impl Replay {
 impl Replay {
     #[new]
     #[pyo3(signature = (source, *, protocol, format = None, midnight_ns = None, records, symbols = None, pace = None,
-        book = None, group = None, port = None))]
+        book = None, group = None, port = None, hold_us = None, way = None, digest = false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments on the Python side")]
     fn new(
         py: Python<'_>,
@@ -112,6 +171,9 @@ impl Replay {
         book: Option<BookOptions>,
         group: Option<&str>,
         port: Option<u16>,
+        hold_us: Option<u64>,
+        way: Option<Way>,
+        digest: bool,
     ) -> PyResult<Replay> {
         check_protocol(py, protocol)?;
         if pace.is_some_and(|pace| !(pace.is_finite() && pace > 0.0)) {
@@ -121,6 +183,16 @@ impl Replay {
             .map(|text| text.parse::<Ipv4Addr>())
             .transpose()
             .map_err(|_| PyValueError::new_err("group: expected an IPv4 address"))?;
+        let mut sequencing = Sequencing { from_file: true, ..Sequencing::default() };
+        sequencing.hold_ns = hold_us.map_or(sequencing.hold_ns, |us| us.saturating_mul(1_000));
+        if let Some(way) = &way {
+            let recovery = way.recovery();
+            if recovery.snapshots.is_some() {
+                sequencing.capacity = HELD_DURING_SNAPSHOT;
+            }
+            sequencing.recovery = recovery;
+        }
+        let site = way.as_ref().map(|way| way.site(py)).transpose()?;
         let capture = open(py, source, format)?;
         let config = ReplayConfig {
             setup: Setup {
@@ -130,12 +202,18 @@ impl Replay {
                 publish: publish(&records)?,
                 capacity: book.map_or(WHOLE_VENUE, Into::into),
             },
-            sequencing: Sequencing { from_file: true, ..Sequencing::default() },
+            sequencing,
             pace,
             group,
             port,
         };
-        let run = py.detach(|| Run::new(capture, config)).map_err(|error| capture_error(py, &error))?;
+        let mut run = py.detach(|| Run::new(capture, config)).map_err(|error| capture_error(py, &error))?;
+        if let Some(site) = site {
+            run.send_over(Box::new(site), way.map_or(1, |way| way.copies));
+        }
+        if digest {
+            run.digest_events();
+        }
         Ok(Replay { run: Mutex::new(run), at_end: false })
     }
 
@@ -222,6 +300,15 @@ impl Replay {
     /// A fingerprint of all books: 32 hexadecimal digits, equal for equal books.
     fn digest(&mut self) -> String {
         format!("{:032x}", self.run().books().books().digest())
+    }
+
+    /// The same of all events read so far, in their order; `None` where it was not asked for.
+    fn events_digest(&mut self) -> Option<String> {
+        self.run().events_digest().map(|digest| format!("{digest:032x}"))
+    }
+
+    fn lines<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        lines::rows(py, &self.run().lines())
     }
 }
 

@@ -7,9 +7,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use barewire_io::affinity;
+use barewire_sim::recovery::{Fault, GlimpseServer, RerequestServer, Store, StoreSink};
 use barewire_sim::{
-    BinaryFileSink, ExchangeConfig, Length, MulticastLine, MulticastSink, Pace, PcapSink, Progress, Report, Session,
-    SessionConfig, Simulator as Sim, SimulatorConfig, Sink, SinkError, Time,
+    BinaryFileSink, ExchangeConfig, ImpairCounters, ImpairedSink, Length, MulticastLine, MulticastSink, Network, Pace,
+    PcapSink, Progress, Report, Session, SessionConfig, Simulator as Sim, SimulatorConfig, Sink, SinkError, Time,
 };
 use barewire_types::UnixNanos;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
@@ -18,6 +19,7 @@ use pyo3::types::PyDict;
 
 use crate::errors;
 use crate::feed::address;
+use crate::impair::{self, Impair};
 
 /// How often a waiting caller looks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,6 +32,36 @@ struct Line {
     group: String,
     port: u16,
     interface: Option<String>,
+}
+
+/// Bytes of messages that the servers have at hand.
+const STORE_BYTES: usize = 256 << 20;
+
+/// A server, and what is wrong with it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Server {
+    address: String,
+    port: u16,
+    fault: String,
+    delay_ns: u64,
+}
+
+impl Server {
+    fn at(&self) -> PyResult<SocketAddrV4> {
+        Ok(SocketAddrV4::new(address(&self.address)?, self.port))
+    }
+
+    fn fault(&self) -> PyResult<Fault> {
+        impair::fault(&self.fault, self.delay_ns)
+    }
+}
+
+/// The servers that run beside a session, until they are dropped.
+#[derive(Default)]
+struct Servers {
+    rerequest: Option<RerequestServer>,
+    glimpse: Option<GlimpseServer>,
 }
 
 /// The configuration as Python validated it.
@@ -55,6 +87,9 @@ struct Config {
     binaryfile: Option<std::path::PathBuf>,
     heartbeat_ns: u64,
     core: Option<usize>,
+    impairments: Option<Vec<Impair>>,
+    rerequest: Option<Server>,
+    glimpse: Option<Server>,
 }
 
 impl Config {
@@ -102,18 +137,31 @@ impl Config {
 /// A session that is ready to be sent, and where to.
 struct Ready {
     simulator: Sim,
+    /// Those that take what the network leaves.
+    impaired: Option<ImpairedSink>,
     sinks: Vec<Box<dyn Sink + Send>>,
     core: Option<usize>,
+    lines: u8,
+}
+
+/// How it went, and what the network did to each line.
+struct Outcome {
+    report: Report,
+    impaired: Vec<ImpairCounters>,
 }
 
 impl Ready {
-    fn run(mut self, stop: &AtomicBool) -> Result<Report, SinkError> {
+    fn run(mut self, stop: &AtomicBool) -> Result<Outcome, SinkError> {
         if let Some(core) = self.core {
             // Checked before; a core that has gone since costs precision, not the session.
             let _ = affinity::pin(core);
         }
         let mut sinks: Vec<&mut dyn Sink> = self.sinks.iter_mut().map(|sink| &mut **sink as &mut dyn Sink).collect();
-        self.simulator.run(&mut sinks, stop)
+        sinks.extend(self.impaired.as_mut().map(|sink| sink as &mut dyn Sink));
+        let report = self.simulator.run(&mut sinks, stop)?;
+        let network = self.impaired.as_ref().map(ImpairedSink::network);
+        let impaired = network.map_or_else(Vec::new, |network| (0..self.lines).map(|l| network.counters(l)).collect());
+        Ok(Outcome { report, impaired })
     }
 }
 
@@ -124,8 +172,9 @@ pub struct Simulator {
     ready: Mutex<Option<Ready>>,
     progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Report, SinkError>>>,
-    /// The process that started the thread: a fork has a copy of the handle, and no thread.
+    thread: Option<JoinHandle<Result<Outcome, SinkError>>>,
+    servers: Servers,
+    /// The process that started the threads: a fork has a copy of the handles, and no threads.
     pid: u32,
 }
 
@@ -135,20 +184,88 @@ impl Simulator {
         let forked = self.is_forked();
         if forked {
             std::mem::forget(self.thread.take());
+            std::mem::forget(std::mem::take(&mut self.servers));
         }
         forked
     }
 
     fn is_forked(&self) -> bool {
-        self.thread.is_some() && self.pid != std::process::id()
+        let has_threads = self.thread.is_some() || self.servers.rerequest.is_some() || self.servers.glimpse.is_some();
+        has_threads && self.pid != std::process::id()
     }
+}
+
+fn forked(py: Python<'_>) -> PyErr {
+    let message = "the simulator belongs to the process that started it: stop it there";
+    errors::raise(py, "BarewireError", message, &[])
 }
 
 fn sink_error(py: Python<'_>, error: &SinkError) -> PyErr {
     errors::from_source(py, "BarewireError", error)
 }
 
-fn report<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>> {
+fn bind_error(what: &str, at: SocketAddrV4, error: &std::io::Error) -> PyErr {
+    errors::os_error(error, &format!("{what} {at}: cannot listen there: {error}"))
+}
+
+impl Servers {
+    fn open(config: &Config, store: &Arc<Store>) -> PyResult<Servers> {
+        let mut servers = Servers::default();
+        if let Some(server) = &config.rerequest {
+            let at = server.at()?;
+            let bound = RerequestServer::bind(at, Arc::clone(store), server.fault()?, config.max_payload);
+            servers.rerequest = Some(bound.map_err(|error| bind_error("rerequest", at, &error))?);
+        }
+        if let Some(server) = &config.glimpse {
+            let at = server.at()?;
+            let bound = GlimpseServer::bind(at, Arc::clone(store), server.fault()?);
+            servers.glimpse = Some(bound.map_err(|error| bind_error("glimpse", at, &error))?);
+        }
+        Ok(servers)
+    }
+
+    /// What they did, by name; `None` for one that is not there.
+    fn report(&self, row: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = row.py();
+        let rerequest = self.rerequest.as_ref().map(|server| {
+            let all = server.counters();
+            let counters = all.requests;
+            let row = PyDict::new(py);
+            row.set_item("requests", counters.requests)?;
+            row.set_item("answered", counters.answered)?;
+            row.set_item("messages", counters.messages)?;
+            row.set_item("unavailable", counters.unavailable)?;
+            row.set_item("other_session", counters.other_session)?;
+            row.set_item("empty", counters.empty)?;
+            row.set_item("malformed", counters.malformed)?;
+            row.set_item("withheld", counters.withheld)?;
+            row.set_item("refused", all.refused)?;
+            row.set_item("send_errors", all.send_errors)?;
+            row.set_item("dropped", all.dropped)?;
+            PyResult::Ok(row)
+        });
+        row.set_item("rerequest", rerequest.transpose()?)?;
+        let glimpse = self.glimpse.as_ref().map(|server| {
+            let counters = server.counters();
+            let row = PyDict::new(py);
+            row.set_item("connections", counters.connections)?;
+            row.set_item("refused", counters.refused)?;
+            row.set_item("served", counters.served)?;
+            row.set_item("rejected", counters.rejected)?;
+            row.set_item("malformed", counters.malformed)?;
+            row.set_item("timed_out", counters.timed_out)?;
+            row.set_item("left", counters.left)?;
+            row.set_item("snapshots", counters.snapshots)?;
+            row.set_item("snapshot_ms", counters.snapshot_ns as f64 / 1e6)?;
+            row.set_item("messages", counters.messages)?;
+            PyResult::Ok(row)
+        });
+        row.set_item("glimpse", glimpse.transpose()?)
+    }
+}
+
+fn report<'py>(py: Python<'py>, outcome: &Outcome, servers: &Servers) -> PyResult<Bound<'py, PyDict>> {
+    let Outcome { report, impaired } = outcome;
     let row = PyDict::new(py);
     row.set_item("messages", report.messages)?;
     row.set_item("seconds", report.elapsed_ns as f64 / 1e9)?;
@@ -164,6 +281,9 @@ fn report<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>>
     row.set_item("unsent", report.unsent)?;
     row.set_item("live_orders", report.live_orders)?;
     row.set_item("stopped", report.stopped)?;
+    let impaired = impaired.iter().map(|line| impair::counters(py, line)).collect::<PyResult<Vec<_>>>()?;
+    row.set_item("impaired", if impaired.is_empty() { None } else { Some(impaired) })?;
+    servers.report(&row)?;
     Ok(row)
 }
 
@@ -180,30 +300,54 @@ impl Simulator {
             return Err(errors::raise(py, "ConfigError", &message, &[]));
         }
         let lines = config.multicast_lines()?;
+        // What a network may impair, and what knows the session as it was sent.
+        let mut wire: Vec<Box<dyn Sink + Send>> = Vec::new();
         let mut sinks: Vec<Box<dyn Sink + Send>> = Vec::new();
+        let mut servers = Servers::default();
+        if config.rerequest.is_some() || config.glimpse.is_some() {
+            let store = Arc::new(Store::new(STORE_BYTES));
+            servers = Servers::open(&config, &store)?;
+            sinks.push(Box::new(StoreSink(store)));
+        }
         if let Some((a, rest)) = lines.split_first() {
             let sink = MulticastSink::open(a, rest.first(), config.ttl)
                 .map_err(|error| errors::from_source(py, "BarewireError", &error))?;
-            sinks.push(Box::new(sink));
+            wire.push(Box::new(sink));
         }
         if let Some(path) = &config.pcap {
             let group = |n: u8| SocketAddrV4::new(std::net::Ipv4Addr::new(239, 255, 64, n), 26_477);
             let line = |n: usize| lines.get(n).map(|line| line.to);
             let a = line(0).unwrap_or(group(1));
             let b = line(1).or_else(|| lines.is_empty().then_some(group(2)));
-            sinks.push(Box::new(PcapSink::create(path, SENDER, a, b).map_err(|error| sink_error(py, &error))?));
+            wire.push(Box::new(PcapSink::create(path, SENDER, a, b).map_err(|error| sink_error(py, &error))?));
         }
         if let Some(path) = &config.binaryfile {
             sinks.push(Box::new(BinaryFileSink::create(path).map_err(|error| sink_error(py, &error))?));
         }
         let progress = simulator.progress();
-        let ready = Ready { simulator, sinks, core: config.core };
-        Ok(Simulator { ready: Mutex::new(Some(ready)), progress, stop: Arc::default(), thread: None, pid: 0 })
+        let mut impaired = None;
+        match &config.impairments {
+            Some(impairments) => {
+                let network = Network::new(&impair::impairments(py, impairments)?, config.seed);
+                impaired = Some(ImpairedSink::new(network, wire));
+            }
+            None => sinks.append(&mut wire),
+        }
+        let lines = if lines.len() == 1 { 1 } else { 2 };
+        let ready = Ready { simulator, impaired, sinks, core: config.core, lines };
+        Ok(Simulator {
+            ready: Mutex::new(Some(ready)),
+            progress,
+            stop: Arc::default(),
+            thread: None,
+            servers,
+            pid: std::process::id(),
+        })
     }
 
     /// Sends the session and reports; Ctrl-C ends it in due form.
     fn run<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.start()?;
+        self.start(py)?;
         let mut interrupted = None;
         while self.running() {
             py.detach(|| std::thread::sleep(LOOK));
@@ -220,7 +364,10 @@ impl Simulator {
     }
 
     /// Sends the session on a thread of its own.
-    fn start(&mut self) -> PyResult<()> {
+    fn start(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.let_go_if_forked() {
+            return Err(forked(py));
+        }
         let ready = self
             .ready
             .get_mut()
@@ -234,17 +381,20 @@ impl Simulator {
         Ok(())
     }
 
-    /// Ends the session and reports.
+    /// Ends the session, closes the servers and reports.
     fn stop<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         if self.let_go_if_forked() {
-            let message = "the simulator belongs to the process that started it: stop it there";
-            return Err(errors::raise(py, "BarewireError", message, &[]));
+            return Err(forked(py));
         }
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().ok_or_else(|| PyRuntimeError::new_err("the simulator is not running"))?;
         let ended = py.detach(|| thread.join());
         let ended = ended.map_err(|_| PyRuntimeError::new_err("simulator: panicked; please report this"))?;
-        report(py, &ended.map_err(|error| sink_error(py, &error))?)
+        let outcome = ended.map_err(|error| sink_error(py, &error))?;
+        let report = report(py, &outcome, &self.servers)?;
+        let servers = std::mem::take(&mut self.servers);
+        py.detach(|| drop(servers));
+        Ok(report)
     }
 
     #[getter]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
     from .._batch import Batch
     from .._feed import Feed
+    from .._lines import LineStats
     from .._replay import Replay
 
-__all__ = ["Activity", "Latency", "book_rows", "books_text", "problems"]
+__all__ = ["Activity", "Latency", "book_rows", "books_text", "lines_text", "problems"]
 
 
 _A_YEAR_NS = 365 * 86_400 * 10**9
@@ -139,6 +141,21 @@ def quote_text(row: dict[str, Any]) -> str:
     """A row of `book_rows` in a few characters: symbol, bid size, bid / ask, ask size."""
     symbol, bid_size, bid, ask, ask_size, _ = book_cells(row)
     return f"{symbol} {bid_size}@{bid or '-'} / {ask or '-'}@{ask_size}"
+
+
+LINE_HEAD = ("line", "packets", "first", "duplicates", "lagging", "p50 us", "p99 us", "max us", "down")
+
+
+def lines_text(lines: Iterable[LineStats]) -> str:
+    """What each line brought, as a table; the lag behind the first copy in us."""
+
+    def cells(line: LineStats) -> tuple[str, ...]:
+        counts = (line.packets, line.first_copies, line.duplicates, line.lagging)
+        lags = (line.lag_p50_ns, line.lag_p99_ns, line.lag_max_ns)
+        down = f"{line.times_down}, now" if line.is_down else str(line.times_down)
+        return (line.name, *map(count_text, counts), *(f"{ns / 1000:,.1f}" for ns in lags), down)
+
+    return table_text(LINE_HEAD, map(cells, lines))
 
 
 def books_text(rows: list[dict[str, Any]]) -> str:

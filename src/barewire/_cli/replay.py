@@ -11,6 +11,16 @@ import typer
 
 from .._defaults import DEFAULT_PROTOCOL, RECORD_KINDS
 from .._errors import ConfigError
+from ._impair import (
+    BurstLossOption,
+    DelayJitterOption,
+    DuplicateOption,
+    ImpairOption,
+    LineSkewOption,
+    LossOption,
+    ReorderOption,
+    given_impairments,
+)
 from ._options import (
     FileArgument,
     FormatOption,
@@ -54,12 +64,21 @@ def replay(
             metavar="YYYY-MM-DD", help="The trading day; left out: from the packets' times or the file's name."
         ),
     ] = None,
-    records: RecordsOption = "bbo",
+    records: Annotated[
+        str | None,
+        typer.Option(
+            "--records",
+            help="bbo: best bid and offer, at each change. mbo: order events and trades. [default: bbo; --digest both]",
+        ),
+    ] = None,
     output: OutputOption = None,
     output_format: OutputFormatOption = None,
     symbols: SymbolsOption = None,
     pace: Annotated[str, typer.Option(help="max, original (as it happened), or how many times as fast: 10.")] = "max",
-    stats: Annotated[bool, typer.Option("--stats", help="Also print every counter.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Also print every counter, and a row for each line.")] = False,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Print two digests instead: of the events in order, of the final books.")
+    ] = False,
     as_json: JsonOption = False,
     progress: Annotated[
         bool, typer.Option("--progress/--no-progress", help="A progress bar, where standard error is a terminal.")
@@ -69,38 +88,69 @@ def replay(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Only packets to this UDP port of a capture.")
     ] = None,
+    impair: ImpairOption = None,
+    loss: LossOption = None,
+    burst_loss: BurstLossOption = None,
+    duplicate: DuplicateOption = None,
+    reorder: ReorderOption = None,
+    delay_jitter: DelayJitterOption = None,
+    line_skew: LineSkewOption = None,
+    recover: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SERVER[:FAULT]",
+            help="Simulated servers behind that network: rerequest, glimpse; glimpse:slow:50ms is a bad one.",
+        ),
+    ] = None,
+    lines: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Send each packet on so many lines; left out: as captured.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the impairments: the same seed, the same losses.")] = 1,
+    hold_us: Annotated[
+        int | None,
+        typer.Option(min=0, max=60_000_000, help="Microseconds to wait for a missing message. [default: 2000]"),
+    ] = None,
 ) -> None:
     """Run a capture or an exchange file through the engine: books, best bid and offer, statistics.
 
     Columns of --output with --records bbo: sequence, ts_event, symbol, bid_price, bid_size, ask_price, ask_size; a row
     for each message that changed a best price or its size. With --records mbo: sequence, ts_event, symbol, action,
     side, order_id, price, size. Prices are integers in 1e-9, ts_event is in ns since 1970, UTC.
+
+    The impairments are a network between the file and the engine; line A is the first destination that a capture shows.
     """
     refuse_terminal(file)
-    if records not in RECORD_KINDS:
+    if records is not None and records not in RECORD_KINDS:
         raise ConfigError(
             f"--records {records!r}: expected one of: {', '.join(RECORD_KINDS)}", key="records", value=records
         )
     if output is not None:
         check_output(output, output_format, file)
-        if output == "-" and (as_json or stats):
-            raise ConfigError("--output - takes standard output for the events; leave out --json and --stats")
+        if output == "-" and (as_json or stats or digest):
+            raise ConfigError("--output - takes standard output for the events; leave out --json, --stats and --digest")
 
+    kind = records or "bbo"
     from .. import _replay
     from .._output import open_writer
-    from ._summary import Activity
+    from ._summary import Activity, lines_text
 
     opened = _replay.replay(
         file,
         protocol=protocol,
         date=date,
-        records=records,
+        records=RECORD_KINDS if records is None and digest and output is None else kind,
         symbols=symbol_list(symbols),
         pace=pace_of(pace),
         progress=progress,
         format=file_format,
         group=group,
         port=port,
+        impair=given_impairments(impair, loss, burst_loss, duplicate, reorder, delay_jitter, line_skew),
+        recover=recover,
+        lines=lines,
+        seed=seed,
+        hold_us=hold_us,
+        digest=digest or as_json,
     )
     said = opened.warnings
     for line in said:
@@ -112,7 +162,7 @@ def replay(
         for batch in opened:
             activity.add(batch)
     else:
-        with open_writer(output, records, output_format) as writer:
+        with open_writer(output, kind, output_format) as writer:
             try:
                 for batch in opened:
                     writer.write(batch)
@@ -125,13 +175,17 @@ def replay(
     for line in opened.warnings[len(said) :]:
         warn(line)
     if as_json:
-        print_json(_summary(opened, activity, seconds, records, output, rows))
+        print_json(_summary(opened, activity, seconds, output, rows))
         return
-    if output is None:
+    if digest:
+        print(f"events {opened.events_digest()}\nbooks  {opened.digest()}")
+    elif output is None:
         _print_summary(opened, activity, seconds)
-    else:
+    if output is not None:
         note(f"{count_text(rows or 0)} rows to {'standard output' if output == '-' else output} in {seconds:.1f} s")
     if stats:
+        if by_line := opened.lines():
+            print(f"\n{lines_text(by_line)}\n")
         print(table_text(("counter", "value"), ((name, str(value)) for name, value in opened.stats.as_dict().items())))
 
 
@@ -161,7 +215,7 @@ def _rate(opened: Replay, seconds: float) -> float:
 
 
 def _summary(
-    opened: Replay, activity: Activity, seconds: float, records: str, output: str | None, rows: int | None
+    opened: Replay, activity: Activity, seconds: float, output: str | None, rows: int | None
 ) -> dict[str, Any]:
     from ._summary import book_rows
 
@@ -173,11 +227,12 @@ def _summary(
         "messages": counters["messages"],
         "seconds": seconds,
         "messages_per_s": _rate(opened, seconds),
-        "records": records,
+        "records": opened.records,
         "output": output,
         "rows": rows,
         "books": book_rows(opened, activity, _BUSIEST),
-        "digest": opened.digest(),
+        "digests": {"events": opened.events_digest(), "books": opened.digest()},
+        "lines": [line.as_dict() for line in opened.lines()],
         "stats": counters,
         "warnings": opened.warnings,
     }

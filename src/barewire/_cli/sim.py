@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._defaults import DEFAULT_LINES
+from .._defaults import DEFAULT_GLIMPSE, DEFAULT_LINES, DEFAULT_REREQUEST
 from .._errors import ConfigError
+from .._impair import FAULT_FORMS, LINE_LETTERS, parse_fault, parse_impairments
+from ._impair import (
+    BurstLossOption,
+    DelayJitterOption,
+    DuplicateOption,
+    ImpairOption,
+    LineSkewOption,
+    LossOption,
+    ReorderOption,
+    given_impairments,
+)
 from ._options import DurationOption, JsonOption, number
 from ._terminal import count_text, note, print_json
 
@@ -19,6 +30,8 @@ __all__ = ["sim", "simulator_config"]
 
 _DEFAULT_RATE = "200k"
 _DEFAULT_LINES = " ".join(f"{line.group}:{line.port}@{line.interface}" for line in DEFAULT_LINES)
+_LINGER_S = 2.0
+_MIN_PAYLOAD = 72  # a packet of one message of the longest type
 
 
 def sim(
@@ -44,7 +57,9 @@ def sim(
         str | None, typer.Option(metavar="PATH", help="Also write the messages to a BinaryFILE.")
     ] = None,
     session: Annotated[str, typer.Option(help="MoldUDP64 session, at most ten characters.")] = "SIM0000001",
-    max_payload: Annotated[int, typer.Option(min=64, max=65000, help="Most bytes of a packet's payload.")] = 1400,
+    max_payload: Annotated[
+        int, typer.Option(min=_MIN_PAYLOAD, max=65000, help="Most bytes of a packet's payload.")
+    ] = 1400,
     per_packet: Annotated[
         int | None,
         typer.Option("--messages-per-packet", min=1, max=2000, help="Messages a packet; left out: as they come."),
@@ -54,12 +69,34 @@ def sim(
         bool, typer.Option("--different-cuts", help="Cut the B line's packets in other places than the A line's.")
     ] = False,
     core: Annotated[int | None, typer.Option(min=0, help="Pin the sender to this core.")] = None,
+    impair: ImpairOption = None,
+    loss: LossOption = None,
+    burst_loss: BurstLossOption = None,
+    duplicate: DuplicateOption = None,
+    reorder: ReorderOption = None,
+    delay_jitter: DelayJitterOption = None,
+    line_skew: LineSkewOption = None,
+    rerequest: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR:PORT", help=f"Answer requests for lost messages there: {DEFAULT_REREQUEST}."),
+    ] = None,
+    glimpse: Annotated[
+        str | None, typer.Option(metavar="ADDR:PORT", help=f"Serve snapshots (GLIMPSE) there: {DEFAULT_GLIMPSE}.")
+    ] = None,
+    rerequest_fault: Annotated[str, typer.Option(metavar="FAULT", help=f"Answer badly: {FAULT_FORMS}.")] = "none",
+    glimpse_fault: Annotated[str, typer.Option(metavar="FAULT", help=f"Serve badly: {FAULT_FORMS}.")] = "none",
+    linger: Annotated[
+        float, typer.Option(min=0.0, help="Seconds that these servers stay after the session's end.")
+    ] = _LINGER_S,
     as_json: JsonOption = False,
 ) -> None:
     """Publish ITCH 5.0 over MoldUDP64 multicast on an A and a B line, as Nasdaq does, until Ctrl-C.
 
     Deterministic from its seed. Nothing leaves the machine unless --line names an interface other than lo. As it
     stands, 'barewire run' with the configuration of 'barewire run --example-config' hears it.
+
+    The impairments are the network's: what is sent, and written to --pcap, is what they leave; a --binaryfile and the
+    servers have every message.
     """
     from .. import _core
 
@@ -70,6 +107,13 @@ def sim(
     if not session.isascii() or not 1 <= len(session) <= 10:
         raise ConfigError(f"--session {session!r}: expected 1 to 10 ASCII characters")
     rate_text = rate if rate is not None else (_DEFAULT_RATE if send else "max")
+    lines = _lines(line) if send else []
+    impairments = parse_impairments(
+        given_impairments(impair, loss, burst_loss, duplicate, reorder, delay_jitter, line_skew),
+        LINE_LETTERS[: len(lines) or 2],
+    )
+    rerequests = _server("--rerequest", rerequest, rerequest_fault, send)
+    snapshots = _server("--glimpse", glimpse, glimpse_fault, send)
     config = simulator_config(
         seed=seed,
         instruments=number("--instruments", instruments, 1),
@@ -80,18 +124,21 @@ def sim(
         max_payload=max_payload,
         messages_per_packet=per_packet,
         session=session,
-        lines=_lines(line) if send else [],
+        lines=lines,
         real_time=send,
         ttl=ttl,
         different_cuts=different_cuts,
         pcap=pcap,
         binaryfile=binaryfile,
         core=core,
+        impairments=impairments and [one.to_core() for one in impairments],
+        rerequest=rerequests,
+        glimpse=snapshots,
     )
     simulator = _core.Simulator(config)
     where = " and ".join(f"{entry['group']}:{entry['port']}" for entry in config["lines"])
     note(f"sending to {where}; Ctrl-C ends the session" if where else "writing")
-    report, interrupted = _run(simulator)
+    report, interrupted = _run(simulator, linger if rerequests or snapshots else 0.0)
     if as_json:
         print_json(report)
     else:
@@ -103,8 +150,11 @@ def sim(
 _LOOK_S = 0.05
 
 
-def _run(simulator: Simulator) -> tuple[dict[str, Any], bool]:
-    """Runs it to its end or to Ctrl-C, with a line a second on a terminal: the report, and whether it was Ctrl-C."""
+def _run(simulator: Simulator, linger: float) -> tuple[dict[str, Any], bool]:
+    """Runs it to its end or to Ctrl-C, with a line a second on a terminal: the report, and whether it was Ctrl-C.
+
+    The servers stay for `linger` seconds, for feeds that miss the last messages.
+    """
     interrupted = False
     simulator.start()
     try:
@@ -118,6 +168,7 @@ def _run(simulator: Simulator) -> tuple[dict[str, Any], bool]:
                 rate = count_text((messages - before) / (now - told))
                 note(f"{now - begun:.0f} s: {count_text(messages)} messages, {rate} a second")
                 told, before = now, messages
+        time.sleep(linger)
     except KeyboardInterrupt:
         interrupted = True
     return simulator.stop(), interrupted
@@ -147,6 +198,9 @@ def simulator_config(**given: Any) -> dict[str, Any]:
         "binaryfile": None,
         "heartbeat_ns": 1_000_000_000,
         "core": None,
+        "impairments": None,
+        "rerequest": None,
+        "glimpse": None,
         **given,
     }
 
@@ -171,11 +225,41 @@ def _line(text: str) -> dict[str, Any]:
     raise ConfigError(f"--line {text!r}: expected {expected}", key="line", value=text, expected=expected)
 
 
+def _server(option: str, where: str | None, fault: str, send: bool) -> dict[str, Any] | None:
+    """A server as the compiled simulator takes it. Raises ConfigError."""
+    import ipaddress
+
+    if where is None:
+        if fault != "none":
+            raise ConfigError(f"{option}-fault {fault!r}: expected {option} ADDR:PORT beside it")
+        return None
+    if not send:
+        raise ConfigError(f"{option} {where!r}: nobody asks for messages of a file; leave out --no-send or this")
+    name, delay_ns = parse_fault(f"{option}-fault", fault)
+    address, _, port = where.rpartition(":")
+    try:
+        if not ipaddress.IPv4Address(address).is_multicast and 1 <= int(port) <= 65535:
+            return {"address": address, "port": int(port), "fault": name, "delay_ns": delay_ns}
+    except ValueError:
+        pass
+    expected = f"ADDRESS:PORT of this machine, e.g. {DEFAULT_REREQUEST}"
+    raise ConfigError(f"{option} {where!r}: expected {expected}", key=option, value=where, expected=expected)
+
+
 def _print_report(report: dict[str, Any]) -> None:
     rate = count_text(report["messages_per_second"])
     print(f"{count_text(report['messages'])} messages in {report['seconds']:.1f} s, {rate} a second")
     if report["packets_a"]:
         late = f"{count_text(report['late_packets'])} of them late, at most by {report['max_late_us']:.0f} us"
         print(f"packets: {count_text(report['packets_a'])} on A, {count_text(report['packets_b'])} on B; {late}")
+    for letter, line in zip(LINE_LETTERS, report["impaired"] or (), strict=False):
+        what = ", ".join(f"{count_text(line[key])} {key}" for key in ("lost", "duplicated", "reordered", "delayed"))
+        print(f"line {letter}: {count_text(line['arrived'])} of {count_text(line['sent'])} packets arrived; {what}")
+    if asked := report["rerequest"]:
+        answered = f"{count_text(asked['answered'])} answered with {count_text(asked['messages'])} messages"
+        print(f"re-requests: {count_text(asked['requests'])}, {answered}")
+    if asked := report["glimpse"]:
+        served = f"{count_text(asked['served'])} served with {count_text(asked['messages'])} messages"
+        print(f"snapshots: {count_text(asked['connections'])} clients, {served}")
     if report["send_errors"] or report["unsent"]:
         print(f"not sent: {count_text(report['unsent'])} packets, {count_text(report['send_errors'])} errors")
