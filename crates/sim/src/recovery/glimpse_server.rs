@@ -24,8 +24,9 @@ use super::{Fault, v4};
 const LOOK: Duration = Duration::from_micros(500);
 const IDLE: Duration = Duration::from_millis(2);
 
-/// Chunks that are followed, and bytes that are written to a client, before the others have their turn.
-const CHUNKS: usize = 32;
+/// Chunks that are followed, and bytes that are written to a client, before the others have their turn. Either takes half a
+/// millisecond: who waits for a snapshot soon holds more of the live messages than it has room for.
+const CHUNKS: usize = 4;
 const PART: usize = 1 << 20;
 
 /// How long a served client may take to hang up, ns. To close before it has would take away what it has not read.
