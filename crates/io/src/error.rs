@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::af_xdp::AfXdpError;
+
 /// Why a receive or send path could not be opened: each says what was wanted, what was found and what to do.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -89,6 +91,15 @@ pub enum OpenError {
         /// EPERM or EACCES.
         error: io::Error,
     },
+    /// The kernel has no io_uring, forbids it, or lacks what the path needs of it.
+    NoIoUring {
+        /// Whom it was for.
+        what: Purpose,
+        /// What `kernel.io_uring_disabled` says: 1 forbids it without privilege, 2 to all.
+        disabled: Option<u8>,
+        /// The kernel's reason.
+        error: io::Error,
+    },
     /// The kernel refused the membership.
     Join {
         /// Which line.
@@ -101,6 +112,13 @@ pub enum OpenError {
         interface: Option<String>,
         /// The kernel's reason.
         error: io::Error,
+    },
+    /// AF_XDP's own reasons.
+    AfXdp {
+        /// Whom it was for.
+        what: Purpose,
+        /// Which.
+        error: AfXdpError,
     },
     /// A system call failed for a reason that has no variant of its own.
     Os {
@@ -141,8 +159,10 @@ impl OpenError {
             OpenError::PortInUse { error, .. }
             | OpenError::AddressNotLocal { error, .. }
             | OpenError::NotPermitted { error, .. }
+            | OpenError::NoIoUring { error, .. }
             | OpenError::Join { error, .. }
             | OpenError::Os { error, .. } => Some(error),
+            OpenError::AfXdp { error, .. } => error.os_error(),
             _ => None,
         }
     }
@@ -188,6 +208,29 @@ impl fmt::Display for OpenError {
                     "{what}: not permitted to {action}: run with the capability it needs, or leave it out ({error})"
                 )
             }
+            OpenError::NoIoUring { what, disabled, error } => {
+                write!(f, "{what}: ")?;
+                match (error.raw_os_error(), disabled) {
+                    (Some(libc::EPERM | libc::EACCES), Some(mode @ 1..)) => write!(
+                        f,
+                        "io_uring is forbidden: set the sysctl kernel.io_uring_disabled, which is {mode}, to 0, or use \
+                         the kernel path"
+                    ),
+                    (Some(libc::EPERM | libc::EACCES), _) => f.write_str(
+                        "io_uring is forbidden, most likely by a container's seccomp profile: allow io_uring_setup, \
+                         io_uring_enter and io_uring_register, or use the kernel path",
+                    ),
+                    (Some(libc::ENOSYS), _) => f.write_str("this kernel has no io_uring: use the kernel path"),
+                    (Some(libc::EINVAL), _) => f.write_str(
+                        "this kernel's io_uring is too old, Linux 6.1 has what is needed: use the kernel path",
+                    ),
+                    (Some(libc::ENOMEM), _) => {
+                        f.write_str("no memory for io_uring: ask for fewer buffers, or raise the memlock limit")
+                    }
+                    _ => f.write_str("io_uring failed"),
+                }?;
+                write!(f, " ({error})")
+            }
             OpenError::Join { line, group, source, interface, error } => {
                 write!(f, "line {line}: cannot join {group}")?;
                 if let Some(source) = source {
@@ -207,6 +250,7 @@ impl fmt::Display for OpenError {
                     _ => write!(f, ": {error}"),
                 }
             }
+            OpenError::AfXdp { what, error } => write!(f, "{what}: {error}"),
             OpenError::Os { what, call, error } => write!(f, "{what}: {call} failed: {error}"),
         }
     }

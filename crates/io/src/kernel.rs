@@ -22,7 +22,7 @@ use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::socket::Socket;
 use crate::{Waker, clock};
 pub(crate) use batch::Batch;
-pub(crate) use open::{ask_for_times, bind, bind_to_device, check_line, join};
+pub(crate) use open::{ask_for_times, bind, bind_to_device, check_line, join, open_line};
 
 /// How to wait for packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,10 +92,10 @@ pub struct LineReport {
 
 /// One line's socket and what the kernel last said of it.
 #[derive(Debug)]
-struct Line {
-    socket: Socket,
-    number: u8,
-    source: Option<Ipv4Addr>,
+pub(crate) struct Line {
+    pub(crate) socket: Socket,
+    pub(crate) number: u8,
+    pub(crate) source: Option<Ipv4Addr>,
     /// The kernel's count of drops as last seen; it wraps.
     drops_seen: u32,
 }
@@ -106,7 +106,7 @@ impl Line {
     /// A packet carries the count as it was when it was queued, so after [`Receiver::refresh`] older ones come; and the
     /// count wraps.
     #[inline]
-    fn new_drops(&mut self, drops: u32) -> u64 {
+    pub(crate) fn new_drops(&mut self, drops: u32) -> u64 {
         let new = drops.wrapping_sub(self.drops_seen);
         if new >= 1 << 31 {
             return 0;

@@ -2,7 +2,8 @@
 //!
 //! This crate moves bytes and says when they arrived. It does not decode a venue's framing, order packets or keep books.
 //!
-//! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`packet_mmap`]: packet sockets' rings; [`mod@file`]: a capture, line by line as if it were live.
+//! - [`Receiver`]: what a receive path is; [`kernel`]: sockets; [`mod@io_uring`]: sockets without a system call for each
+//!   batch; [`packet_mmap`]: packet sockets' rings; [`mod@file`]: a capture, line by line as if it were live.
 //! - [`send`]: UDP in batches, for the simulator.
 //! - [`request`]: asks servers by UDP, and hears only them; [`stream`]: TCP whose waits can be ended.
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
@@ -20,11 +21,13 @@ mod socket;
 mod waits;
 mod wake;
 
+pub mod af_xdp;
 pub mod affinity;
 pub mod capture;
 pub mod clock;
 pub mod file;
 pub mod interfaces;
+pub mod io_uring;
 pub mod kernel;
 pub mod memory;
 pub mod packet_mmap;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use barewire_io::io_uring::{IoUringOptions, IoUringReceiver, SqPoll};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode};
 use barewire_io::packet_mmap::{Fanout, FanoutMode, PacketMmapOptions, PacketMmapReceiver, Version};
 use barewire_io::send::{Outgoing, SendOptions, UdpSender};
@@ -30,6 +31,8 @@ enum Path {
     kernel,
     packet_mmap_v2,
     packet_mmap_v3,
+    io_uring,
+    io_uring_sqpoll,
 }
 use Path::*;
 
@@ -58,6 +61,7 @@ const BLOCKING: Setup = Setup { mode: Mode::Blocking, ..PLAIN };
 enum Any {
     Kernel(KernelReceiver),
     PacketMmap(PacketMmapReceiver),
+    IoUring(IoUringReceiver),
 }
 
 macro_rules! each {
@@ -65,6 +69,7 @@ macro_rules! each {
         match $any {
             Any::Kernel($receiver) => $result,
             Any::PacketMmap($receiver) => $result,
+            Any::IoUring($receiver) => $result,
         }
     };
 }
@@ -92,6 +97,17 @@ impl Any {
                     (options.slot_bytes, options.rcvbuf_bytes) = (256, 1);
                 }
                 Any::PacketMmap(PacketMmapReceiver::open(lines, options)?)
+            }
+            io_uring | io_uring_sqpoll => {
+                let mut options = IoUringOptions { mode, timestamps, ..IoUringOptions::default() };
+                if path == io_uring_sqpoll {
+                    options.sqpoll = Some(SqPoll { idle_ms: 10, cpu: None });
+                }
+                if tiny {
+                    (options.rcvbuf_bytes, options.buffers) = (Some(4096), 2);
+                }
+                options.max_datagram = max_datagram.unwrap_or(options.max_datagram);
+                Any::IoUring(IoUringReceiver::open(lines, options)?)
             }
         })
     }
@@ -619,7 +635,7 @@ macro_rules! suite {
 }
 
 suite! {
-    [kernel packet_mmap_v2 packet_mmap_v3]
+    [kernel packet_mmap_v2 packet_mmap_v3 io_uring io_uring_sqpoll]
     [
         lines_hear_their_own wrong_sources_are_not_heard nothing_is_handed_over_in_part a_flood_is_received_or_counted
         a_packet_ends_a_wait a_waker_ends_a_wait runs_arrive_one_by_one unicast_is_received wrong_frames_are_not_heard

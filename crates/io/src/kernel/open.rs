@@ -45,7 +45,7 @@ impl KernelReceiver {
     }
 }
 
-fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<(Line, LineReport), OpenError> {
+pub(crate) fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<(Line, LineReport), OpenError> {
     let what = Purpose::Line(config.line);
     check_line(config)?;
     let interface = match &config.interface {
