@@ -21,7 +21,6 @@ mod socket;
 mod waits;
 mod wake;
 
-pub mod af_xdp;
 pub mod affinity;
 pub mod capture;
 pub mod clock;
