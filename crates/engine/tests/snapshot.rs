@@ -1,5 +1,7 @@
 //! A snapshot and what follows it make the same books as the whole stream.
 
+use std::path::PathBuf;
+
 use barewire_book::{Books, Capacity};
 use barewire_engine::counters::Counters;
 use barewire_engine::nasdaq::{Nasdaq, Setup};
@@ -9,6 +11,7 @@ use barewire_sim::recovery::Mirror;
 use barewire_sim::{Exchange, ExchangeConfig, Length, MAX_MESSAGE_LEN};
 use barewire_types::{Flags, NoPrefetch, TsSource, UnixNanos};
 use barewire_wire::U48;
+use barewire_wire::binaryfile::{self, Step};
 use barewire_wire::itch50::{
     AddOrder, AddOrderMpid, OrderCancel, OrderDelete, OrderExecuted, OrderReplace, StockDirectory, SystemEvent,
 };
@@ -102,6 +105,30 @@ fn a_snapshot_replaces_all_that_came_before() {
         assert_eq!(late.books().digest(), follower.books().digest());
         assert_eq!((late.books().len(), points >= 24), (exchange.live_orders() as usize, true));
     }
+}
+
+/// The same with 10,000 real messages of one stock, where this machine has them.
+#[test]
+fn a_snapshot_replaces_real_messages() {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/captures"));
+    let path = std::env::var_os("BAREWIRE_CAPTURES").map_or_else(beside, PathBuf::from);
+    let Ok(file) = std::fs::read(path.join("itch50/aapl-20200130-10k.bin")) else {
+        eprintln!("skipped: no captures in {}; BAREWIRE_CAPTURES names another place", path.display());
+        return;
+    };
+    let (mut follower, mut mirror) = (Follower::new(20), Mirror::new());
+    let mut rest = file.as_slice();
+    while let Step::Message { message, rest: behind } = binaryfile::step(rest) {
+        rest = behind;
+        follower.apply(message);
+        mirror.message(message);
+        if mirror.next() % 100 == 1 {
+            let fresh = Follower::of(&mirror, 20);
+            assert_eq!(fresh.books().digest(), follower.books().digest(), "{}", mirror.next());
+            assert_eq!(fresh.directory(), follower.directory());
+        }
+    }
+    assert_eq!((mirror.next(), follower.books().len() == mirror.live_orders()), (10_001, true));
 }
 
 /// A message about one of few orders of few instruments: most of them make sense, and many do not.

@@ -174,7 +174,7 @@ fn adds_up(server: &GlimpseServer) -> GlimpseCounters {
 #[test]
 fn snapshots_are_right_while_traffic_goes_on() {
     let messages = day(2_000, 200_000);
-    let store = Arc::new(Store::new(4 << 20));
+    let store = Arc::new(Store::new(64 << 20));
     let server = GlimpseServer::bind(free(), Arc::clone(&store), Fault::None).unwrap();
     assert_eq!(understand(&read(login(&server, "A", "B"))), None, "there is no session yet");
     let mut taken = std::thread::scope(|scope| {
@@ -212,7 +212,7 @@ fn snapshots_are_right_while_traffic_goes_on() {
 #[test]
 fn faults_reach_the_client() {
     let messages = day(500, 5_000);
-    let store = Arc::new(Store::new(4 << 20));
+    let store = Arc::new(Store::new(64 << 20));
     send(&mut StoreSink(Arc::clone(&store)), 1, &messages);
     let mut mirror = Mirror::new();
     messages.iter().for_each(|message| mirror.message(message));
