@@ -73,6 +73,10 @@ class _OneAtATime:
         with self._lock:
             return self._core.lines()
 
+    def digest(self) -> str:
+        with self._lock:
+            return self._core.digest()
+
     def top(self, instrument_id: int) -> tuple[int, int, int, int] | None:
         with self._lock:
             return self._core.top(instrument_id)
@@ -214,6 +218,15 @@ class Feed:
     def stats(self) -> FeedStats:
         """The statistics at this moment: every packet and message in exactly one counter. All 0 before the start."""
         return make_stats(() if self._reader is None else self._core.stats())
+
+    def digest(self) -> str:
+        """A fingerprint of all books as they are, 32 hex digits: equal books, equal digests.
+
+        The feed's thread computes it, and receives nothing meanwhile: for the end of a session, or a test. Raises
+        FeedError before the start.
+        """
+        self._started()
+        return self._core.digest()
 
     def lines(self) -> list[LineStats]:
         """What each line brought, how far it lags behind the others, whether it is silent. Empty before the start."""

@@ -185,6 +185,7 @@ def check_books(feed: barewire.Feed, replay: barewire.Replay) -> None:
     assert len(symbols) > 10
     for symbol in symbols:
         assert feed.book(symbol).orders().tolist() == replay.book(symbol).orders().tolist(), symbol
+    assert feed.digest() == replay.digest()
 
 
 # --- asking again --------------------------------------------------------------------------------
@@ -369,6 +370,23 @@ def test_a_session_s_report_says_what_was_impaired_and_served() -> None:
     assert taken.returncode == 1
     (problem,) = taken.stderr.splitlines()
     assert problem.startswith("barewire: error: rerequest 203.0.113.1:26500: cannot listen there")
+
+
+@pytest.mark.parametrize("impair", [[], ["--loss", "20%", "--delay-jitter", "B:500us", "--duplicate", "2%"]])
+def test_the_simulator_s_digests_are_those_of_its_capture(tmp_path: Path, impair: list[str]) -> None:
+    pcap = str(tmp_path / "day.pcap")
+
+    def run(*arguments: str) -> dict[str, Any]:
+        done = subprocess.run([PROGRAM, *arguments, "--json"], capture_output=True, text=True, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    small = ["--instruments", "20", "--live-orders", "1k", "-n", "20k", "--seed", "5"]
+    sent = run("sim", "--no-send", "--pcap", pcap, *small, *impair, "--digest")
+    heard = run("replay", pcap, "--digest")
+    assert heard["digests"] == {key: sent["digests"][key] for key in ("events", "books")}
+    assert heard["stats"]["messages_missing"] == sent["digests"]["messages_missing"]
+    assert bool(impair) is (sent["digests"]["messages_missing"] > 0)
 
 
 # --- recorded captures ---------------------------------------------------------------------------

@@ -377,6 +377,11 @@ impl Feed {
         lines::rows(py, &found)
     }
 
+    /// A fingerprint of all books: 32 hexadecimal digits, equal for equal books.
+    fn digest(&mut self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |feed| format!("{:032x}", feed.books().digest()))
+    }
+
     fn directory(&mut self, py: Python<'_>) -> PyResult<Vec<(u32, String)>> {
         self.with(py, books::directory)
     }

@@ -11,6 +11,7 @@ mod errors;
 mod feed;
 mod impair;
 mod lines;
+mod listener;
 mod long_call;
 mod replay;
 mod ring;

@@ -20,6 +20,7 @@ use pyo3::types::PyDict;
 use crate::errors;
 use crate::feed::address;
 use crate::impair::{self, Impair};
+use crate::listener::{Digests, Findings, Listener};
 
 /// How often a waiting caller looks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(20);
@@ -90,6 +91,7 @@ struct Config {
     impairments: Option<Vec<Impair>>,
     rerequest: Option<Server>,
     glimpse: Option<Server>,
+    digest: bool,
 }
 
 impl Config {
@@ -142,12 +144,15 @@ struct Ready {
     sinks: Vec<Box<dyn Sink + Send>>,
     core: Option<usize>,
     lines: u8,
+    /// Where a listener's findings will be.
+    digests: Option<Findings>,
 }
 
 /// How it went, and what the network did to each line.
 struct Outcome {
     report: Report,
     impaired: Vec<ImpairCounters>,
+    digests: Option<Digests>,
 }
 
 impl Ready {
@@ -161,7 +166,9 @@ impl Ready {
         let report = self.simulator.run(&mut sinks, stop)?;
         let network = self.impaired.as_ref().map(ImpairedSink::network);
         let impaired = network.map_or_else(Vec::new, |network| (0..self.lines).map(|l| network.counters(l)).collect());
-        Ok(Outcome { report, impaired })
+        let found = self.digests.as_ref().map(|digests| digests.lock().unwrap_or_else(PoisonError::into_inner));
+        let digests = found.and_then(|found| *found);
+        Ok(Outcome { report, impaired, digests })
     }
 }
 
@@ -265,7 +272,7 @@ impl Servers {
 }
 
 fn report<'py>(py: Python<'py>, outcome: &Outcome, servers: &Servers) -> PyResult<Bound<'py, PyDict>> {
-    let Outcome { report, impaired } = outcome;
+    let Outcome { report, impaired, digests } = outcome;
     let row = PyDict::new(py);
     row.set_item("messages", report.messages)?;
     row.set_item("seconds", report.elapsed_ns as f64 / 1e9)?;
@@ -284,6 +291,14 @@ fn report<'py>(py: Python<'py>, outcome: &Outcome, servers: &Servers) -> PyResul
     let impaired = impaired.iter().map(|line| impair::counters(py, line)).collect::<PyResult<Vec<_>>>()?;
     row.set_item("impaired", if impaired.is_empty() { None } else { Some(impaired) })?;
     servers.report(&row)?;
+    let digests = digests.map(|digests| {
+        let row = PyDict::new(py);
+        row.set_item("events", format!("{:032x}", digests.events))?;
+        row.set_item("books", format!("{:032x}", digests.books))?;
+        row.set_item("messages_missing", digests.missing)?;
+        PyResult::Ok(row)
+    });
+    row.set_item("digests", digests.transpose()?)?;
     Ok(row)
 }
 
@@ -324,6 +339,13 @@ impl Simulator {
         if let Some(path) = &config.binaryfile {
             sinks.push(Box::new(BinaryFileSink::create(path).map_err(|error| sink_error(py, &error))?));
         }
+        let mut digests = None;
+        if config.digest {
+            let (listener, found) = Listener::new(config.midnight_ns)
+                .map_err(|error| pyo3::exceptions::PyMemoryError::new_err(error.to_string()))?;
+            wire.push(Box::new(listener));
+            digests = Some(found);
+        }
         let progress = simulator.progress();
         let mut impaired = None;
         match &config.impairments {
@@ -334,7 +356,7 @@ impl Simulator {
             None => sinks.append(&mut wire),
         }
         let lines = if lines.len() == 1 { 1 } else { 2 };
-        let ready = Ready { simulator, impaired, sinks, core: config.core, lines };
+        let ready = Ready { simulator, impaired, sinks, core: config.core, lines, digests };
         Ok(Simulator {
             ready: Mutex::new(Some(ready)),
             progress,

@@ -135,11 +135,11 @@ class Watch:
             "receive_to_python_p99_us": self.latency.percentile_us(99),
             "instruments": counters["instruments"],
             "live_orders": counters["live_orders"],
-            **({"final": True, "stats": counters, "lines": self._lines()} if final else {}),
+            **({"final": True, "stats": counters, **self._at_the_end()} if final else {}),
         }
 
-    def _lines(self) -> list[dict[str, Any]]:
-        return [line.as_dict() for line in self.feed.lines()]
+    def _at_the_end(self) -> dict[str, Any]:
+        return {"lines": [line.as_dict() for line in self.feed.lines()], "digests": {"books": self.feed.digest()}}
 
     def status(self, *, final: bool = False) -> str:
         """The same in one line."""

@@ -69,6 +69,10 @@ def sim(
         bool, typer.Option("--different-cuts", help="Cut the B line's packets in other places than the A line's.")
     ] = False,
     core: Annotated[int | None, typer.Option(min=0, help="Pin the sender to this core.")] = None,
+    digest: Annotated[
+        bool,
+        typer.Option("--digest", help="Print two digests: of the events that a feed sees, and of its final books."),
+    ] = False,
     impair: ImpairOption = None,
     loss: LossOption = None,
     burst_loss: BurstLossOption = None,
@@ -100,7 +104,7 @@ def sim(
     """
     from .. import _core
 
-    if not send and not (pcap or binaryfile):
+    if not send and not (pcap or binaryfile or digest):
         raise ConfigError("--no-send: nothing to do; give --pcap or --binaryfile")
     if not send and messages is None and duration is None:
         raise ConfigError("--no-send: expected --messages or --duration, else the file never ends")
@@ -134,6 +138,7 @@ def sim(
         impairments=impairments and [one.to_core() for one in impairments],
         rerequest=rerequests,
         glimpse=snapshots,
+        digest=digest,
     )
     simulator = _core.Simulator(config)
     where = " and ".join(f"{entry['group']}:{entry['port']}" for entry in config["lines"])
@@ -201,6 +206,7 @@ def simulator_config(**given: Any) -> dict[str, Any]:
         "impairments": None,
         "rerequest": None,
         "glimpse": None,
+        "digest": False,
         **given,
     }
 
@@ -261,5 +267,9 @@ def _print_report(report: dict[str, Any]) -> None:
     if asked := report["glimpse"]:
         served = f"{count_text(asked['served'])} served with {count_text(asked['messages'])} messages"
         print(f"snapshots: {count_text(asked['connections'])} clients, {served}")
+    if found := report["digests"]:
+        print(f"events {found['events']}\nbooks  {found['books']}")
+        if found["messages_missing"]:
+            print(f"without {count_text(found['messages_missing'])} messages, which came on neither line")
     if report["send_errors"] or report["unsent"]:
         print(f"not sent: {count_text(report['unsent'])} packets, {count_text(report['send_errors'])} errors")
