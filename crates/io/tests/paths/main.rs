@@ -1,265 +1,20 @@
 //! One suite of behaviours for every receive path that a feed can choose, over a pair of virtual interfaces in a network
 //! namespace that each test makes for itself. Needs root: skips without, but not where CI is set.
 
+mod any;
+mod net;
+mod own;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use barewire_io::io_uring::{IoUringOptions, IoUringReceiver, SqPoll};
-use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode};
-use barewire_io::packet_mmap::{Fanout, FanoutMode, PacketMmapOptions, PacketMmapReceiver, Version};
-use barewire_io::send::{Outgoing, SendOptions, UdpSender};
-use barewire_io::{LineConfig, OpenError, Packet, Receiver, ReceiverCounters, Waker, clock};
-use barewire_types::{TsSource, UnixNanos};
+use barewire_io::packet_mmap::{Fanout, FanoutMode};
+use barewire_io::{LineConfig, OpenError, clock};
+use barewire_types::TsSource;
 use barewire_wire::frame;
 
-/// Longer than anything here takes, however busy the machine.
-const PATIENCE: Duration = Duration::from_secs(10);
-const A: Ipv4Addr = Ipv4Addr::new(239, 200, 0, 1);
-const B: Ipv4Addr = Ipv4Addr::new(239, 200, 0, 2);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(239, 200, 0, 3);
-const PORT: u16 = 26_477;
-const LEFT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
-const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
-/// A second address of the right end.
-const OTHER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 3);
-
-/// The paths of the suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(non_camel_case_types, reason = "they name modules too")]
-enum Path {
-    kernel,
-    packet_mmap_v2,
-    packet_mmap_v3,
-    io_uring,
-    io_uring_sqpoll,
-}
-use Path::*;
-
-impl Path {
-    /// Whether frames are read as they reached the interface.
-    fn reads_frames(self) -> bool {
-        matches!(self, packet_mmap_v2 | packet_mmap_v3)
-    }
-}
-
-/// What a test asks of a path.
-#[derive(Clone, Debug)]
-struct Setup {
-    mode: Mode,
-    timestamps: bool,
-    /// Longest payload that is sure to come whole; `None` for any.
-    max_datagram: Option<usize>,
-    /// The least buffers that the path takes.
-    tiny: bool,
-    fanout: Option<Fanout>,
-}
-
-const PLAIN: Setup = Setup { mode: Mode::Busy, timestamps: true, max_datagram: None, tiny: false, fanout: None };
-const BLOCKING: Setup = Setup { mode: Mode::Blocking, ..PLAIN };
-
-enum Any {
-    Kernel(KernelReceiver),
-    PacketMmap(PacketMmapReceiver),
-    IoUring(IoUringReceiver),
-}
-
-macro_rules! each {
-    ($any:expr, $receiver:ident => $result:expr) => {
-        match $any {
-            Any::Kernel($receiver) => $result,
-            Any::PacketMmap($receiver) => $result,
-            Any::IoUring($receiver) => $result,
-        }
-    };
-}
-
-impl Any {
-    fn try_open(path: Path, lines: &[LineConfig], setup: &Setup) -> Result<Any, OpenError> {
-        let Setup { mode, timestamps, max_datagram, tiny, fanout } = setup.clone();
-        Ok(match path {
-            kernel => {
-                let plain = KernelOptions::default();
-                let rcvbuf_bytes = if tiny { Some(4096) } else { plain.rcvbuf_bytes };
-                let max_datagram = max_datagram.unwrap_or(plain.max_datagram);
-                let options = KernelOptions { mode, timestamps, max_datagram, rcvbuf_bytes, ..plain };
-                Any::Kernel(KernelReceiver::open(lines, options)?)
-            }
-            packet_mmap_v2 | packet_mmap_v3 => {
-                let mut options = PacketMmapOptions { mode, timestamps, fanout, ..PacketMmapOptions::default() };
-                if path == packet_mmap_v3 {
-                    options.version = Version::V3 { block_timeout_ms: 1 };
-                }
-                if tiny {
-                    (options.ring_bytes, options.block_bytes) = (1 << 16, 1 << 17);
-                }
-                if max_datagram.is_some() {
-                    (options.slot_bytes, options.rcvbuf_bytes) = (256, 1);
-                }
-                Any::PacketMmap(PacketMmapReceiver::open(lines, options)?)
-            }
-            io_uring | io_uring_sqpoll => {
-                let mut options = IoUringOptions { mode, timestamps, ..IoUringOptions::default() };
-                if path == io_uring_sqpoll {
-                    options.sqpoll = Some(SqPoll { idle_ms: 10, cpu: None });
-                }
-                if tiny {
-                    (options.rcvbuf_bytes, options.buffers) = (Some(4096), 2);
-                }
-                options.max_datagram = max_datagram.unwrap_or(options.max_datagram);
-                Any::IoUring(IoUringReceiver::open(lines, options)?)
-            }
-        })
-    }
-
-    fn open(path: Path, lines: &[LineConfig], setup: &Setup) -> Any {
-        Any::try_open(path, lines, setup).unwrap_or_else(|error| panic!("{path:?}: {error}"))
-    }
-
-    fn receive(&mut self, mut sink: impl FnMut(Packet<'_>)) -> usize {
-        each!(self, receiver => receiver.receive(&mut sink)).unwrap()
-    }
-
-    fn counters(&self) -> ReceiverCounters {
-        each!(self, receiver => receiver.counters())
-    }
-
-    fn refresh(&mut self) {
-        each!(self, receiver => receiver.refresh()).unwrap();
-    }
-
-    fn set_timeout(&mut self, timeout: Option<Duration>) {
-        each!(self, receiver => receiver.set_timeout(timeout));
-    }
-
-    fn watch(&mut self, fd: i32) {
-        each!(self, receiver => receiver.watch(fd));
-    }
-
-    fn waker(&self) -> Waker {
-        each!(self, receiver => receiver.waker())
-    }
-
-    /// Receives until so many packets came, and fails when they do not.
-    fn take(&mut self, count: usize) -> Vec<Kept> {
-        let begun = Instant::now();
-        let mut kept = Vec::new();
-        while kept.len() < count {
-            self.receive(|packet| kept.push(Kept::of(packet)));
-            assert!(begun.elapsed() < PATIENCE, "{} of {count}: {:?}", kept.len(), self.counters());
-        }
-        kept
-    }
-
-    /// Receives until the counters say so, and fails when they do not.
-    fn until(&mut self, done: impl Fn(&ReceiverCounters) -> bool) -> Vec<Kept> {
-        let begun = Instant::now();
-        let mut kept = Vec::new();
-        loop {
-            self.receive(|packet| kept.push(Kept::of(packet)));
-            self.refresh();
-            if done(&self.counters()) {
-                return kept;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{:?}", self.counters());
-        }
-    }
-}
-
-/// A packet, kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Kept {
-    line: u8,
-    payload: Vec<u8>,
-    ts_recv: UnixNanos,
-    ts_source: TsSource,
-    src: SocketAddrV4,
-}
-
-impl Kept {
-    fn of(packet: Packet<'_>) -> Kept {
-        let Packet { line, payload, ts_recv, ts_source, src } = packet;
-        Kept { line, payload: payload.to_vec(), ts_recv, ts_source, src }
-    }
-}
-
-/// Packets that ended anywhere.
-fn all(counters: &ReceiverCounters) -> u64 {
-    let ReceiverCounters { packets, kernel_drops, truncated, wrong_source, .. } = *counters;
-    let ReceiverCounters { other_destination, not_udp, fragments, malformed, .. } = *counters;
-    packets + kernel_drops + truncated + wrong_source + other_destination + not_udp + fragments + malformed
-}
-
-fn line(number: u8, group: Ipv4Addr, interface: &str) -> LineConfig {
-    LineConfig { group, port: PORT, interface: Some(interface.into()), source: None, line: number }
-}
-
-/// Sends by an interface, from one of its addresses.
-fn sender(interface: &str, source: Ipv4Addr, segmentation: bool) -> UdpSender {
-    let options = SendOptions {
-        interface: Some(interface.into()),
-        source: Some(source),
-        segmentation,
-        loopback: interface == "lo",
-        ..SendOptions::default()
-    };
-    UdpSender::open(&options).unwrap()
-}
-
-fn send<'a>(sender: &mut UdpSender, to: Ipv4Addr, payloads: impl IntoIterator<Item = &'a [u8]>) {
-    let to = SocketAddrV4::new(to, PORT);
-    let batch: Vec<_> = payloads.into_iter().map(|payload| Outgoing { to, payload }).collect();
-    assert_eq!(sender.send_all(&batch, PATIENCE).unwrap(), batch.len());
-}
-
-fn run(script: &str) -> Result<(), String> {
-    // Children are born into this thread's namespace.
-    match Command::new("sh").args(["-ec", script]).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Moves this thread into a new network namespace with a pair of interfaces, or says why it cannot.
-fn enter() -> Result<(), String> {
-    // SAFETY: unshare takes no pointers; it moves this thread alone.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        return Err(format!("no network namespace: {}", std::io::Error::last_os_error()));
-    }
-    run("ip link set lo up
-         ip link add left type veth peer name right
-         ip address add 10.99.0.1/24 dev left
-         ip address add 10.99.0.2/24 dev right
-         ip address add 10.99.0.3/24 dev right
-         ip link set left up
-         ip link set right up")?;
-    // Both ends belong to one machine here, which otherwise refuses packets from its own address.
-    for end in ["left", "right"] {
-        for (name, value) in [("accept_local", "1"), ("rp_filter", "0")] {
-            // Of the namespace that the writing thread is in.
-            let path = format!("/proc/sys/net/ipv4/conf/{end}/{name}");
-            std::fs::write(&path, value).map_err(|error| format!("{path}: {error}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Runs a test in a namespace of its own; skips where none can be had, but not where CI is set.
-fn in_namespace(test: impl FnOnce() + Send) {
-    let result = std::thread::scope(|scope| {
-        scope
-            .spawn(|| match enter() {
-                Ok(()) => test(),
-                Err(reason) if std::env::var_os("CI").is_some() => panic!("CI can make namespaces: {reason}"),
-                Err(reason) => eprintln!("skipped: {reason}"),
-            })
-            .join()
-    });
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
-}
+use any::*;
+use net::*;
 
 /// Two groups on one port, the second group on two interfaces, and a group that others have joined: each line hears its
 /// own, with the kernel's times.
@@ -502,23 +257,6 @@ fn wrong_frames_are_not_heard(path: Path) {
     }
 }
 
-/// Hands a frame to an interface as it is.
-fn inject(interface: &str, frame: &[u8]) {
-    let index = barewire_io::interfaces::index(interface).unwrap();
-    // SAFETY: socket takes no pointers; a sockaddr_ll of zeros is a value; name and frame are readable for the lengths
-    // given.
-    unsafe {
-        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
-        let mut name: libc::sockaddr_ll = std::mem::zeroed();
-        name.sll_family = libc::AF_PACKET as u16;
-        name.sll_ifindex = index as i32;
-        let len = size_of_val(&name) as libc::socklen_t;
-        let sent = libc::sendto(fd, frame.as_ptr().cast(), frame.len(), 0, (&raw const name).cast(), len);
-        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
-        libc::close(fd);
-    }
-}
-
 /// A datagram longer than the interface's packets: the kernel puts it together for sockets; who reads frames counts the
 /// fragments, or has the kernel put them together first.
 fn fragments_are_counted(path: Path) {
@@ -580,45 +318,6 @@ fn lacking_capability_is_named(path: Path) {
     } else {
         opened.unwrap().receive(|_| {});
     }
-}
-
-fn drop_capabilities() {
-    #[repr(C)]
-    struct Header(u32, i32);
-    const VERSION_3: u32 = 0x2008_0522;
-    let (header, none) = (Header(VERSION_3, 0), [0u32; 6]);
-    // SAFETY: the header and two sets of three words are readable.
-    let set = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
-    assert_eq!(set, 0);
-}
-
-/// Two members of a fanout group get each packet once between them, and each gets some.
-#[test]
-fn members_of_a_fanout_group_share() {
-    in_namespace(|| {
-        let fanout = Some(Fanout { group: 9, mode: FanoutMode::RoundRobin, rollover: true, defragment: false });
-        let lines = [line(0, A, "left"), line(1, B, "right")];
-        for path in [packet_mmap_v2, packet_mmap_v3] {
-            let mut members: Vec<_> = (0..2).map(|_| Any::open(path, &lines, &Setup { fanout, ..PLAIN })).collect();
-            let (mut right, mut left) = (sender("right", RIGHT, false), sender("left", LEFT, false));
-            let payloads: Vec<[u8; 1]> = (0..100).map(|n| [n]).collect();
-            let of = |kept: &[Kept], line| -> Vec<u8> {
-                kept.iter().filter(|kept| kept.line == line).map(|kept| kept.payload[0]).collect()
-            };
-            send(&mut right, A, payloads.iter().map(|payload| payload.as_slice()));
-            send(&mut left, B, payloads.iter().map(|payload| payload.as_slice()));
-            let mut between: Vec<Kept> = Vec::new();
-            for member in &mut members {
-                between.extend(member.take(100));
-                assert_eq!(member.receive(|packet| panic!("{packet:?}")), 0);
-            }
-            for number in [0, 1] {
-                let mut of_line = of(&between, number);
-                of_line.sort();
-                assert!(of_line.into_iter().eq(0..100));
-            }
-        }
-    });
 }
 
 macro_rules! suite {
