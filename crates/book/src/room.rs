@@ -77,6 +77,12 @@ const FRESH_SHARE: usize = 8;
 const GROWTH_LIMIT: usize = 16;
 /// What `clear` left behind is taken out when it is this part of the table: the whole table is read for it.
 const SWEEP_SHARE: usize = 8;
+/// By how much order ids and prices, in units of 1e-9, usually differ.
+const STRIDES: [u64; 7] = [1, 2, 4, 8, 10, 100_000, 10_000_000];
+/// The greatest number in a multiplier's continued fraction: see [`spreads`].
+const GREATEST_QUOTIENT: u128 = 32;
+/// So many ids in a row are spread.
+const MOST_IN_A_ROW: u64 = 1 << 30;
 /// Arrivals that may come between two calls of `maintain`.
 const ARRIVAL_RESERVE: u32 = 1 << 24;
 
@@ -286,10 +292,66 @@ fn more(room: usize, len: usize, max: usize, refused: bool) -> Option<usize> {
     }
 }
 
-/// Another multiplier for a hash: every bit of it depends on every bit of the last (splitmix64).
+/// Another multiplier for a hash, which spreads what ids and prices usually are.
 fn next_seed(seed: u64) -> u64 {
+    let mut mixed = seed;
+    // One in a few hundred does. That all of very many would not, is not to be; then one is as good as another.
+    for _ in 0..1 << 16 {
+        mixed = scramble(mixed);
+        if STRIDES.iter().all(|stride| spreads(mixed | 1, *stride)) {
+            break;
+        }
+    }
+    mixed
+}
+
+/// splitmix64: every bit depends on every bit of the last.
+fn scramble(seed: u64) -> u64 {
     let mut mixed = seed.wrapping_add(GOLDEN);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
+}
+
+/// Whether numbers that rise by `stride`, times a multiplier, are spread evenly over 64 bits, however many they are.
+///
+/// They are as evenly as the fraction `multiplier * stride / 2^64` is far from every fraction with a small denominator
+/// (Weyl; Kuipers and Niederreiter, "Uniform Distribution of Sequences", 1974, chapter 2, section 3): as the
+/// numbers of its continued fraction are small. The golden ratio has only ones. A multiplier taken at random has a
+/// great one among the first few now and then, and then thousands of ids in a row want the same few buckets.
+fn spreads(multiplier: u64, stride: u64) -> bool {
+    let (mut numerator, mut denominator) = (1 << 64, u128::from(multiplier.wrapping_mul(stride)));
+    let mut reached: u64 = 1;
+    while reached < MOST_IN_A_ROW && denominator != 0 {
+        let quotient = numerator / denominator;
+        if quotient > GREATEST_QUOTIENT {
+            return false;
+        }
+        (numerator, denominator) = (denominator, numerator % denominator);
+        reached = reached.saturating_mul(quotient as u64);
+    }
+    reached >= MOST_IN_A_ROW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use barewire_types::{Price, Side};
+
+    /// Orders at prices and with numbers as venues give them find room under any seed, in tables of which they fill a part.
+    #[test]
+    fn no_seed_refuses_what_venues_send() {
+        for seed in 1..20_000 {
+            let capacity = Capacity { instruments: 16, orders: 4_096, levels: 4_096 };
+            let mut books = Books::try_new(capacity, barewire_types::NoPrefetch, scramble(seed)).unwrap();
+            let stride = [1, 2, 8, 10][seed as usize % 4];
+            for n in 0..480 {
+                let (instrument, level) = (n as u32 % 16, n / 16);
+                let side = if level % 2 == 0 { Side::Bid } else { Side::Ask };
+                let price = Price(10_000_000 * (2_000 * i64::from(instrument + 1) + level));
+                let added = books.add(instrument, (1 << 40) + n as u64 * stride, side, price, 1);
+                assert!(added.is_ok(), "seed {seed}: order {n} with numbers {stride} apart: {added:?}");
+            }
+        }
+    }
 }
