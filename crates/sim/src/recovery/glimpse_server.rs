@@ -71,7 +71,7 @@ pub struct GlimpseCounters {
     pub left: u64,
     /// Clients that are there.
     pub open: u64,
-    /// Snapshots that were taken, and how long the last one took, ns.
+    /// Snapshots that were taken.
     pub snapshots: u64,
     /// How long the newest snapshot took, ns.
     pub snapshot_ns: u64,
