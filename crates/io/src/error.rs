@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::af_xdp::AfXdpError;
 
 /// Why a receive or send path could not be opened: each says what was wanted, what was found and what to do.
 #[derive(Debug)]
@@ -112,6 +113,13 @@ pub enum OpenError {
         /// The kernel's reason.
         error: io::Error,
     },
+    /// AF_XDP's own reasons.
+    AfXdp {
+        /// Whom it was for.
+        what: Purpose,
+        /// Which.
+        error: AfXdpError,
+    },
     /// A system call failed for a reason that has no variant of its own.
     Os {
         /// Whom it was for.
@@ -154,6 +162,7 @@ impl OpenError {
             | OpenError::NoIoUring { error, .. }
             | OpenError::Join { error, .. }
             | OpenError::Os { error, .. } => Some(error),
+            OpenError::AfXdp { error, .. } => error.os_error(),
             _ => None,
         }
     }
@@ -241,6 +250,7 @@ impl fmt::Display for OpenError {
                     _ => write!(f, ": {error}"),
                 }
             }
+            OpenError::AfXdp { what, error } => write!(f, "{what}: {error}"),
             OpenError::Os { what, call, error } => write!(f, "{what}: {call} failed: {error}"),
         }
     }

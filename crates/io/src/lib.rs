@@ -21,6 +21,7 @@ mod socket;
 mod waits;
 mod wake;
 
+pub mod af_xdp;
 pub mod affinity;
 pub mod capture;
 pub mod clock;

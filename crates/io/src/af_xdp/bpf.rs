@@ -1,0 +1,191 @@
+//! bpf(2): maps, programs and links, as far as receiving needs them.
+//!
+//! The structs are prefixes of the kernel's `bpf_attr` (`linux/bpf.h`): it takes what it is given and reads the rest as
+//! zero. Every descriptor closes on exec, and what it stands for goes with the last one: also when the process is killed.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use super::program::Insn;
+
+const MAP_CREATE: libc::c_int = 0;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const PROG_LOAD: libc::c_int = 5;
+const LINK_CREATE: libc::c_int = 28;
+
+const MAP_TYPE_XSKMAP: u32 = 17;
+const PROG_TYPE_XDP: u32 = 6;
+const ATTACH_XDP: u32 = 37;
+
+/// XDP_FLAGS_SKB_MODE.
+pub(super) const GENERIC: u32 = 1 << 1;
+/// XDP_FLAGS_DRV_MODE.
+pub(super) const NATIVE: u32 = 1 << 2;
+
+fn name(text: &[u8]) -> [u8; 16] {
+    let mut name = [0; 16];
+    name.iter_mut().zip(text.iter().take(15)).for_each(|(to, byte)| *to = *byte);
+    name
+}
+
+/// # Safety
+///
+/// `attr` is the struct that the kernel reads for `command`, and every pointer in it is valid for what the command does
+/// with it.
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
+    let attr: *mut T = attr;
+    // SAFETY: `attr` is readable and writable for its size; the caller's promise covers the rest.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>() as libc::c_uint) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+}
+
+fn owned(fd: libc::c_int) -> OwnedFd {
+    // SAFETY: bpf(2) just opened `fd` and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A map from receive queues to AF_XDP sockets. A socket that is closed leaves it by itself.
+pub(super) fn socket_map(queues: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        map_type: u32,
+        key_bytes: u32,
+        value_bytes: u32,
+        max_entries: u32,
+        flags: u32,
+        inner_map: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+    let mut attr = Attr {
+        map_type: MAP_TYPE_XSKMAP,
+        key_bytes: 4,
+        value_bytes: 4,
+        max_entries: queues,
+        flags: 0,
+        inner_map: 0,
+        numa_node: 0,
+        name: name(b"barewire_queues"),
+    };
+    // SAFETY: this is MAP_CREATE's struct, and it holds no pointers.
+    unsafe { bpf(MAP_CREATE, &mut attr) }.map(owned)
+}
+
+/// Makes the program hand a queue's packets to a socket.
+pub(super) fn put_socket(map: &OwnedFd, queue: u32, socket: libc::c_int) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        map: u32,
+        padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let mut attr = Attr {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: (&raw const queue).addr() as u64,
+        value: (&raw const socket).addr() as u64,
+        flags: 0,
+    };
+    // SAFETY: this is MAP_UPDATE_ELEM's struct; key and value are readable for the map's four bytes each.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
+#[repr(C)]
+struct LoadAttr {
+    program_type: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_bytes: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+/// Has the kernel verify and compile a program. Where it refuses, the verifier's words come with its reason.
+pub(super) fn load_program(code: &[Insn]) -> Result<OwnedFd, (io::Error, String)> {
+    const LOG_BYTES: usize = 1 << 20;
+    let mut attr = LoadAttr {
+        program_type: PROG_TYPE_XDP,
+        instructions: code.len() as u32,
+        code: code.as_ptr().addr() as u64,
+        license: c"Apache-2.0".as_ptr().addr() as u64,
+        log_level: 0,
+        log_bytes: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: name(b"barewire"),
+        interface: 0,
+        attach_type: ATTACH_XDP,
+    };
+    // SAFETY: this is PROG_LOAD's struct; the instructions and the license are readable for their lengths; no log.
+    let error = match unsafe { bpf(PROG_LOAD, &mut attr) } {
+        Ok(fd) => return Ok(owned(fd)),
+        Err(error) => error,
+    };
+    if error.raw_os_error() == Some(libc::EPERM) {
+        return Err((error, String::new()));
+    }
+    let mut log = vec![0u8; LOG_BYTES];
+    (attr.log_level, attr.log_bytes, attr.log) = (1, LOG_BYTES as u32, log.as_mut_ptr().expose_provenance() as u64);
+    // SAFETY: as above, and the log is writable for its length.
+    match unsafe { bpf(PROG_LOAD, &mut attr) } {
+        Ok(fd) => Ok(owned(fd)),
+        Err(error) => {
+            let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+            log.truncate(end);
+            Err((error, String::from_utf8_lossy(&log).into_owned()))
+        }
+    }
+}
+
+/// Attaches a program to an interface for as long as the link's descriptor is open.
+pub(super) fn attach(program: &OwnedFd, interface: u32, flags: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        program: u32,
+        interface: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let mut attr = Attr { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_XDP, flags };
+    // SAFETY: this is LINK_CREATE's struct, and it holds no pointers.
+    unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)
+}
+
+/// What the program returns for one frame.
+#[cfg(test)]
+pub(super) fn test_run(program: &OwnedFd, frame: &[u8]) -> io::Result<i32> {
+    const PROG_TEST_RUN: libc::c_int = 10;
+    #[repr(C)]
+    struct Attr {
+        program: u32,
+        result: u32,
+        in_bytes: u32,
+        out_bytes: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+    }
+    let mut attr = Attr {
+        program: program.as_raw_fd() as u32,
+        result: 0,
+        in_bytes: frame.len() as u32,
+        out_bytes: 0,
+        data_in: frame.as_ptr().addr() as u64,
+        data_out: 0,
+        repeat: 1,
+        duration: 0,
+    };
+    // SAFETY: this is PROG_TEST_RUN's struct; the frame is readable for its length, and nothing is to be written.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.result as i32)
+}

@@ -1,0 +1,432 @@
+//! The XDP program: takes the lines' packets out of an interface's traffic and lets all else pass.
+//!
+//! It is written here, instruction by instruction (RFC 9669), for the configuration at hand: nothing is compiled, neither
+//! at build nor at run time, and no object file is carried along. What it does with a frame:
+//!
+//! 1. Ethernet II, with at most one VLAN tag (802.1Q or 802.1ad); else pass.
+//! 2. IPv4, whole header there, options allowed; UDP; no fragment, the first one neither; else pass.
+//! 3. VLAN id (0 for none), destination address and port make one 64-bit key; found among the lines' keys: to the socket
+//!    of the receive queue that the frame came by, or pass where that queue has none; not found: pass.
+//!
+//! The keys are searched by halving, so that hundreds of lines cost other traffic no more than a few comparisons.
+//! Hardware receive times will be taken here, by a kfunc that writes them in front of the frame, where drivers have it.
+
+use std::net::Ipv4Addr;
+
+/// One instruction, as the kernel's `bpf_insn`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Insn {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// A packet that the program is to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Take {
+    /// VLAN id, 0 for none.
+    pub(super) vlan: u16,
+    pub(super) group: Ipv4Addr,
+    pub(super) port: u16,
+}
+
+impl Take {
+    /// The key as the program puts it together: address and port as they lie in the frame, loaded in the machine's order.
+    fn key(self) -> u64 {
+        let address = u32::from_ne_bytes(self.group.octets());
+        let port = u16::from_ne_bytes(self.port.to_be_bytes());
+        u64::from(self.vlan) << 48 | u64::from(address) << 16 | u64::from(port)
+    }
+}
+
+/// What becomes of a packet that is taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Taken {
+    /// It goes to the socket of its queue, by this XSKMAP's descriptor.
+    Redirect(i32),
+    /// The program returns this: for trying it out on single frames.
+    #[cfg(test)]
+    Return(i32),
+}
+
+const XDP_PASS: i32 = 2;
+const REDIRECT_MAP: i32 = 51;
+/// Marks the immediate of a 64-bit load as a map's descriptor.
+const PSEUDO_MAP_FD: u8 = 1;
+
+const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
+const UDP: i32 = 17;
+
+/// Registers: r0 results, r1 to r5 arguments and scratch, r6 to r9 kept over calls.
+#[derive(Clone, Copy)]
+enum R {
+    Scratch = 0,
+    Arg1 = 1,
+    /// Start of the frame; second argument.
+    Data = 2,
+    /// End of the frame; third argument.
+    End = 3,
+    /// Where the next header begins.
+    Cursor = 4,
+    Value = 5,
+    Context = 6,
+    Vlan = 7,
+    Key = 8,
+}
+
+/// Widths of loads from memory.
+#[derive(Clone, Copy)]
+enum Width {
+    Byte = 0x71,
+    Half = 0x69,
+    Word = 0x61,
+}
+
+/// Comparisons and operations take an immediate or a register.
+#[derive(Clone, Copy)]
+enum Operand {
+    Is(i32),
+    In(R),
+}
+
+#[derive(Clone, Copy)]
+enum Op {
+    Add = 0x07,
+    Or = 0x47,
+    And = 0x57,
+    ShiftLeft = 0x67,
+    Move = 0xb7,
+}
+
+#[derive(Clone, Copy)]
+enum When {
+    Equal = 0x15,
+    Above = 0x25,
+    AtLeast = 0x35,
+    NotEqual = 0x55,
+    Below = 0xa5,
+}
+
+/// A place to jump to, that may be yet to come.
+#[derive(Clone, Copy)]
+struct Label(usize);
+
+#[derive(Default)]
+struct Assembler {
+    code: Vec<Insn>,
+    /// Where each label stands, once it does.
+    labels: Vec<usize>,
+    /// Instructions that jump, and where to.
+    jumps: Vec<(usize, Label)>,
+}
+
+impl Assembler {
+    fn emit(&mut self, code: u8, to: u8, from: u8, offset: i16, immediate: i32) {
+        // Two 4-bit fields of a C struct: their order is that of the machine's bytes.
+        let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
+        self.code.push(Insn { code, registers, offset, immediate });
+    }
+
+    fn with(&mut self, code: u8, to: R, operand: Operand) {
+        /// The source is a register.
+        const X: u8 = 0x08;
+        match operand {
+            Operand::Is(immediate) => self.emit(code, to as u8, 0, 0, immediate),
+            Operand::In(register) => self.emit(code | X, to as u8, register as u8, 0, 0),
+        }
+    }
+
+    fn op(&mut self, op: Op, to: R, operand: Operand) {
+        self.with(op as u8, to, operand);
+    }
+
+    fn load(&mut self, width: Width, to: R, base: R, offset: i16) {
+        self.emit(width as u8, to as u8, base as u8, offset, 0);
+    }
+
+    fn load64(&mut self, to: R, kind: u8, value: u64) {
+        self.emit(0x18, to as u8, kind, 0, value as u32 as i32);
+        self.emit(0, 0, 0, 0, (value >> 32) as u32 as i32);
+    }
+
+    fn label(&mut self) -> Label {
+        self.labels.push(usize::MAX);
+        Label(self.labels.len() - 1)
+    }
+
+    fn place(&mut self, label: Label) {
+        if let Some(place) = self.labels.get_mut(label.0) {
+            *place = self.code.len();
+        }
+    }
+
+    fn jump_if(&mut self, when: When, left: R, right: Operand, label: Label) {
+        self.jumps.push((self.code.len(), label));
+        self.with(when as u8, left, right);
+    }
+
+    fn jump(&mut self, label: Label) {
+        self.jumps.push((self.code.len(), label));
+        self.emit(0x05, 0, 0, 0, 0);
+    }
+
+    fn call(&mut self, helper: i32) {
+        self.emit(0x85, 0, 0, 0, helper);
+    }
+
+    fn exit(&mut self) {
+        self.emit(0x95, 0, 0, 0, 0);
+    }
+
+    /// Moves `to` to `bytes` behind the cursor, and jumps where the frame ends before that.
+    fn reach(&mut self, to: R, bytes: i32, otherwise: Label) {
+        self.op(Op::Move, to, Operand::In(R::Cursor));
+        self.op(Op::Add, to, Operand::Is(bytes));
+        self.jump_if(When::Above, to, Operand::In(R::End), otherwise);
+    }
+
+    /// Jumps to `found` where the key is one of the sorted ones.
+    fn search(&mut self, keys: &[u64], found: Label) {
+        /// So few are compared one by one.
+        const FEW: usize = 4;
+        match keys.split_at_checked(keys.len() / 2) {
+            Some((lower, upper @ [middle, ..])) if keys.len() > FEW => {
+                let above = self.label();
+                let end = self.label();
+                self.load64(R::Scratch, 0, *middle);
+                self.jump_if(When::AtLeast, R::Key, Operand::In(R::Scratch), above);
+                self.search(lower, found);
+                self.jump(end);
+                self.place(above);
+                self.search(upper, found);
+                self.place(end);
+            }
+            _ => {
+                for key in keys {
+                    self.load64(R::Scratch, 0, *key);
+                    self.jump_if(When::Equal, R::Key, Operand::In(R::Scratch), found);
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<Insn> {
+        for (at, label) in self.jumps {
+            let target = self.labels.get(label.0).copied().unwrap_or(usize::MAX);
+            // Lines are numbered by a byte, so the longest program has some 1,500 instructions.
+            let offset = i16::try_from(target.wrapping_sub(at + 1) as isize);
+            if let (Some(insn), Ok(offset)) = (self.code.get_mut(at), offset) {
+                insn.offset = offset;
+            }
+        }
+        self.code
+    }
+}
+
+/// A 16-bit field of the frame, as a load in the machine's order finds it.
+const fn in_frame(value: u16) -> i32 {
+    u16::from_ne_bytes(value.to_be_bytes()) as i32
+}
+
+/// The program that takes these packets.
+pub(super) fn assemble(takes: &[Take], taken: Taken) -> Vec<Insn> {
+    use Operand::{In, Is};
+    // xdp_md's fields.
+    const DATA: i16 = 0;
+    const DATA_END: i16 = 4;
+    const RX_QUEUE: i16 = 16;
+
+    let mut a = Assembler::default();
+    let (pass, tagged, ethertype, found) = (a.label(), a.label(), a.label(), a.label());
+
+    a.op(Op::Move, R::Context, In(R::Arg1));
+    a.load(Width::Word, R::Data, R::Context, DATA);
+    a.load(Width::Word, R::End, R::Context, DATA_END);
+
+    // Ethernet, and a tag.
+    a.op(Op::Move, R::Cursor, In(R::Data));
+    a.reach(R::Scratch, 14, pass);
+    a.op(Op::Move, R::Cursor, In(R::Scratch));
+    a.load(Width::Half, R::Value, R::Data, 12);
+    a.op(Op::Move, R::Vlan, Is(0));
+    a.jump_if(When::Equal, R::Value, Is(in_frame(0x8100)), tagged);
+    a.jump_if(When::NotEqual, R::Value, Is(in_frame(0x88a8)), ethertype);
+    a.place(tagged);
+    a.reach(R::Scratch, 4, pass);
+    // The low twelve bits, whatever the machine's order: a byte of which the lower half counts, and a byte.
+    a.load(Width::Byte, R::Vlan, R::Cursor, 0);
+    a.op(Op::And, R::Vlan, Is(0x0f));
+    a.op(Op::ShiftLeft, R::Vlan, Is(8));
+    a.load(Width::Byte, R::Value, R::Cursor, 1);
+    a.op(Op::Or, R::Vlan, In(R::Value));
+    a.load(Width::Half, R::Value, R::Cursor, 2);
+    a.op(Op::Move, R::Cursor, In(R::Scratch));
+    a.place(ethertype);
+    a.jump_if(When::NotEqual, R::Value, Is(in_frame(0x0800)), pass);
+
+    // IPv4.
+    a.reach(R::Scratch, 20, pass);
+    a.load(Width::Byte, R::Scratch, R::Cursor, 9);
+    a.jump_if(When::NotEqual, R::Scratch, Is(UDP), pass);
+    a.load(Width::Half, R::Scratch, R::Cursor, 6);
+    a.op(Op::And, R::Scratch, Is(in_frame(MORE_FRAGMENTS_OR_OFFSET)));
+    a.jump_if(When::NotEqual, R::Scratch, Is(0), pass);
+    a.load(Width::Word, R::Key, R::Cursor, 16);
+    a.load(Width::Byte, R::Value, R::Cursor, 0);
+    a.op(Op::Move, R::Scratch, In(R::Value));
+    a.op(Op::And, R::Scratch, Is(0xf0));
+    a.jump_if(When::NotEqual, R::Scratch, Is(0x40), pass);
+    a.op(Op::And, R::Value, Is(0x0f));
+    a.jump_if(When::Below, R::Value, Is(5), pass);
+    a.op(Op::ShiftLeft, R::Value, Is(2));
+    a.op(Op::Add, R::Cursor, In(R::Value));
+
+    // UDP.
+    a.reach(R::Scratch, 8, pass);
+    a.load(Width::Half, R::Scratch, R::Cursor, 2);
+    a.op(Op::ShiftLeft, R::Key, Is(16));
+    a.op(Op::Or, R::Key, In(R::Scratch));
+    a.op(Op::ShiftLeft, R::Vlan, Is(48));
+    a.op(Op::Or, R::Key, In(R::Vlan));
+
+    let mut keys: Vec<u64> = takes.iter().map(|take| take.key()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    a.search(&keys, found);
+
+    a.place(pass);
+    a.op(Op::Move, R::Scratch, Is(XDP_PASS));
+    a.exit();
+
+    a.place(found);
+    match taken {
+        Taken::Redirect(map) => {
+            a.load64(R::Arg1, PSEUDO_MAP_FD, map as u32 as u64);
+            a.load(Width::Word, R::Data, R::Context, RX_QUEUE);
+            // What the helper returns where the queue has no socket.
+            a.op(Op::Move, R::End, Is(XDP_PASS));
+            a.call(REDIRECT_MAP);
+        }
+        #[cfg(test)]
+        Taken::Return(code) => a.op(Op::Move, R::Scratch, Is(code)),
+    }
+    a.exit();
+    a.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::af_xdp::bpf;
+    use barewire_wire::frame;
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+    use std::net::SocketAddrV4;
+
+    const XDP_DROP: i32 = 1;
+
+    /// What the program is to take, written from the standards and for one frame at a time.
+    fn wanted(frame: &[u8], takes: &[Take]) -> bool {
+        let half = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+        let inner = || {
+            let (mut vlan, mut ip) = (0, 14);
+            let mut ethertype = half(12)?;
+            if ethertype == 0x8100 || ethertype == 0x88a8 {
+                (vlan, ethertype, ip) = (half(14)? % 4096, half(16)?, 18);
+            }
+            let header_len = usize::from(frame.get(ip)? % 16) * 4;
+            let is_udp =
+                ethertype == 0x0800 && frame.get(ip)? / 16 == 4 && header_len >= 20 && *frame.get(ip + 9)? == 17;
+            let fragment = half(ip + 6)? % 0x4000 != 0;
+            let group = Ipv4Addr::from(u32::from(half(ip + 16)?) << 16 | u32::from(half(ip + 18)?));
+            let port = half(ip + header_len + 2)?;
+            half(ip + header_len + 6)?;
+            Some(is_udp && !fragment && takes.contains(&Take { vlan, group, port }))
+        };
+        inner().unwrap_or(false)
+    }
+
+    fn takes(count: usize) -> Vec<Take> {
+        let take = |n: usize| Take {
+            vlan: if n.is_multiple_of(3) { 0 } else { n as u16 },
+            group: Ipv4Addr::new(239, 1, (n / 4) as u8, 7),
+            port: 5000 + (n % 4) as u16,
+        };
+        (0..count).map(take).collect()
+    }
+
+    /// Offset and replacement of a byte of the headers.
+    type Damage = (usize, u8);
+
+    fn frame_for(take: Take, options: usize, damage: &[Damage], cut: usize) -> Vec<u8> {
+        let mut out = vec![0; 256];
+        let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 99);
+        let vlan = (take.vlan != 0).then_some(take.vlan);
+        let len = frame::encode(&mut out, vlan, from, SocketAddrV4::new(take.group, take.port), &[7; 30]).unwrap();
+        out.truncate(len);
+        let ip = if vlan.is_some() { 18 } else { 14 };
+        out.splice(ip + 20..ip + 20, vec![1; options * 4]);
+        out[ip] = 0x45 + options as u8;
+        for (at, byte) in damage {
+            if let Some(to) = out.get_mut(*at) {
+                *to = *byte;
+            }
+        }
+        out.truncate(cut.max(14));
+        out
+    }
+
+    /// The kernel's verifier takes the program, and the kernel runs it as the reference says.
+    #[test]
+    fn takes_what_the_reference_takes_and_passes_the_rest() {
+        for count in [1, 2, 4, 5, 9, 256] {
+            let takes = takes(count);
+            let program = match bpf::load_program(&assemble(&takes, Taken::Return(XDP_DROP))) {
+                Ok(program) => program,
+                Err((error, log)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    assert!(std::env::var_os("CI").is_none(), "{error} {log}");
+                    eprintln!("skipped: not permitted to load programs (CAP_BPF, CAP_NET_ADMIN)");
+                    return;
+                }
+                Err((error, log)) => panic!("{error}\n{log}"),
+            };
+            let check = |frame: &[u8]| {
+                let result = bpf::test_run(&program, frame).unwrap();
+                let expected = if wanted(frame, &takes) { XDP_DROP } else { XDP_PASS };
+                assert_eq!(result, expected, "{frame:02x?}");
+                expected == XDP_DROP
+            };
+            let strangers = takes.iter().map(|take| Take { port: take.port + 4, ..*take });
+            let frames = |take| frame_for(take, 0, &[], usize::MAX);
+            assert!(takes.iter().all(|take| check(&frames(*take))));
+            assert!(!strangers.into_iter().any(|take| check(&frames(take))));
+
+            let inputs = (
+                0..count,
+                0..11_usize,
+                proptest::collection::vec((12..70_usize, any::<u8>()), 0..3),
+                prop_oneof![Just(usize::MAX), 14..70_usize],
+                prop_oneof![Just(None), Just(Some(0x00)), Just(Some(0x40)), Just(Some(0x20)), Just(Some(0x01))],
+            );
+            let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+            runner
+                .run(&inputs, |(n, options, damage, cut, fragment)| {
+                    let mut damage = damage;
+                    damage.extend(fragment.map(|byte| (20 + 4 * usize::from(takes[n].vlan != 0), byte)));
+                    check(&frame_for(takes[n], options, &damage, cut));
+                    Ok(())
+                })
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn the_longest_program_is_short_enough_for_its_jumps() {
+        let many: Vec<Take> =
+            (0..=255).map(|n| Take { vlan: n, group: Ipv4Addr::new(239, 0, 0, n as u8), port: 1 }).collect();
+        let code = assemble(&many, Taken::Redirect(3));
+        assert!(code.len() < 2_000, "{}", code.len());
+    }
+}
