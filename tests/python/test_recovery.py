@@ -531,3 +531,18 @@ def test_wrong_arguments_are_named(day: Path, options: dict[str, Any], message: 
         barewire.replay(day, **options)
     with pytest.raises(barewire.ConfigError, match=r"expected barewire\.replay\(\.\.\., digest=True\)"):
         barewire.replay(day).events_digest()
+
+
+def test_real_captures_on_a_bad_network(captures: Path) -> None:
+    files = [path for path in sorted((captures / "itch50").rglob("*")) if path.suffix in (".pcap", ".bin")]
+    assert len(files) > 10
+    recovered = 0
+    for path in files:
+        # Over a network even where it does nothing: packets without numbers get them there.
+        whole = digests(path, "loss=0%", date="2020-01-30")
+        network = ["loss=10%", "reorder=5%", "duplicate=5%", "jitter=100us"]
+        found = digests(path, *network, recover="rerequest:partial,rerequest", seed=4, date="2020-01-30")
+        assert found[:2] == whole[:2], path
+        assert whole[1] == digests(path, date="2020-01-30")[1], path
+        recovered += found[2].messages_recovered
+    assert recovered > 1000

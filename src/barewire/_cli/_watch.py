@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from .._records import GAP_REASONS, KINDS
@@ -135,11 +135,16 @@ class Watch:
             "receive_to_python_p99_us": self.latency.percentile_us(99),
             "instruments": counters["instruments"],
             "live_orders": counters["live_orders"],
-            **({"final": True, "stats": counters, **self._at_the_end()} if final else {}),
+            **({"final": True, "stats": counters} if final else {}),
         }
 
-    def _at_the_end(self) -> dict[str, Any]:
-        return {"lines": [line.as_dict() for line in self.feed.lines()], "digests": {"books": self.feed.digest()}}
+    def final_report(self) -> dict[str, Any]:
+        """Everything there is to know of a feed that has stopped."""
+        report = self.snapshot(final=True)
+        with suppress(RuntimeError):  # of a thread that died there are neither; why it died is told elsewhere
+            report["lines"] = [line.as_dict() for line in self.feed.lines()]
+            report["digests"] = {"books": self.feed.digest()}
+        return report
 
     def status(self, *, final: bool = False) -> str:
         """The same in one line."""

@@ -105,10 +105,9 @@ def _free_lines() -> list[dict[str, Any]]:
 
 
 def _conclude(feed: Feed, watch: Any, strategy: Any, report: dict[str, Any], as_json: bool) -> None:
-    final = watch.snapshot(final=True)
     sent = report.get("messages")
     if as_json:
-        print_json({**final, "sent": report, "signals": strategy.signals})
+        print_json({**watch.final_report(), "sent": report, "signals": strategy.signals})
         return
     print(f"\nend: {watch.status(final=True)}")
     print(

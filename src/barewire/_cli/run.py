@@ -92,7 +92,7 @@ def run(
 
 def _conclude(watch: Watch, as_json: bool, quiet: bool) -> None:
     if as_json:
-        print_json(watch.snapshot(final=True))
+        print_json(watch.final_report())
         return
     print(f"end: {watch.status(final=True)}", file=sys.stderr if quiet else sys.stdout)
     for line in watch.problems():
