@@ -63,7 +63,7 @@ class Exchange(NamedTuple):
             {
                 "feed": {"protocol": "itch-5.0"},
                 "lines": self.lines,
-                "sequencing": {"hold_us": 2000, "line_timeout_us": 300_000},
+                "sequencing": {"hold_us": 2000, "line_timeout_us": 600_000},
                 "recovery": recovery,
                 "ring": {"capacity": 1 << 20},
                 "book": {"instruments": 128, "orders": 1 << 15, "levels": 1 << 14},
@@ -211,8 +211,9 @@ def test_what_both_lines_lose_is_asked_for(tmp_path: Path, fault: str) -> None:
     assert (a["duplicated"], a["reordered"], a["delayed"]) == (0, 0, 0)
     assert min(b["duplicated"], b["reordered"], b["delayed"]) > 0
     lines = {line.name: line for line in heard.feed.lines()}
-    assert lines["A"].packets == a["arrived"]
-    assert lines["B"].packets == b["arrived"]
+    # The venue ends a session three times; who has heard the first need not wait for the others.
+    assert a["arrived"] - 2 <= lines["A"].packets <= a["arrived"]
+    assert b["arrived"] - 2 <= lines["B"].packets <= b["arrived"]
     assert lines["A"].first_copies + lines["B"].first_copies + stats.messages_recovered >= report["messages"]
     assert lines["B"].lagging > 0
     assert 0 < lines["B"].lag_p50_ns <= lines["B"].lag_p99_ns <= lines["B"].lag_max_ns
@@ -248,8 +249,8 @@ def test_a_server_that_is_not_there_is_passed_over(tmp_path: Path) -> None:
 # --- snapshots -----------------------------------------------------------------------------------
 
 
-def test_both_lines_dead_for_half_a_second(tmp_path: Path) -> None:
-    with exchange(tmp_path, "loss=0.1%", "dead=500ms-1000ms", glimpse_fault="none", messages=200_000) as venue:
+def test_both_lines_dead_for_a_second(tmp_path: Path) -> None:
+    with exchange(tmp_path, "loss=0.1%", "dead=500ms-1500ms", glimpse_fault="none", messages=220_000) as venue:
         heard, report = hear(venue.feed(snapshot={}), venue)
         stats = heard.feed.stats
         replay, sent = truth(venue, heard.gaps)
