@@ -187,17 +187,10 @@ impl AfXdpReceiver {
         Ok(delivered)
     }
 
-    /// Waits until a socket, the waker or a watched descriptor has something, and says whether any has.
-    fn wait(&mut self) -> io::Result<bool> {
-        let ready = self.waits.wait()?;
-        if ready {
-            for (index, queue) in self.queues.iter().enumerate() {
-                if self.waits.found(index) & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
-                    queue.socket.pending_error()?;
-                }
-            }
-        }
-        Ok(ready)
+    /// Whether the interfaces are still there: a socket keeps an error when its own is taken away, and does not end a wait
+    /// for it.
+    fn check_interfaces(&self) -> io::Result<()> {
+        self.queues.iter().try_for_each(|queue| queue.socket.pending_error())
     }
 }
 
@@ -207,10 +200,13 @@ impl Receiver for AfXdpReceiver {
     fn receive(&mut self, sink: &mut impl FnMut(Packet<'_>)) -> io::Result<usize> {
         let mut delivered = self.drain_all(sink)?;
         if delivered == 0 && self.waits.blocks() {
-            if self.wait()? {
+            if self.waits.wait()? {
                 delivered = self.drain_all(sink)?;
             }
-            self.counters.idle_waits += u64::from(delivered == 0);
+            if delivered == 0 {
+                self.counters.idle_waits += 1;
+                self.check_interfaces()?;
+            }
         }
         Ok(delivered)
     }
@@ -220,15 +216,14 @@ impl Receiver for AfXdpReceiver {
     }
 
     /// Counts what the kernel has dropped at the sockets. With zero-copy, a card that is given no frames drops packets
-    /// before any socket's count: its own statistics tell (`ethtool -S`).
+    /// before any socket's count: its own statistics tell (`ethtool -S`). Fails with ENETDOWN once an interface is gone.
     fn refresh(&mut self) -> io::Result<()> {
         for queue in &mut self.queues {
             let drops = queue.socket.statistics()?.drops();
             self.counters.kernel_drops += drops.saturating_sub(queue.drops_seen);
             queue.drops_seen = drops;
-            queue.socket.pending_error()?;
         }
-        Ok(())
+        self.check_interfaces()
     }
 
     fn set_timeout(&mut self, timeout: Option<Duration>) {
