@@ -139,6 +139,8 @@ mod tests {
     use super::*;
     use std::net::SocketAddrV4;
 
+    use proptest::prelude::*;
+
     const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
     const ME: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -148,7 +150,7 @@ mod tests {
     }
 
     fn frame(vlan: Option<u16>, src: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {
-        let mut out = vec![0; 70_000];
+        let mut out = vec![0; 400];
         let (src, dst) = (SocketAddrV4::new(src, 999), SocketAddrV4::new(GROUP, port));
         let len = frame::encode(&mut out, vlan, src, dst, payload).unwrap();
         out.truncate(len);
@@ -256,5 +258,30 @@ mod tests {
         assert_eq!(with(14, 0x44), [("malformed", 1)]);
         assert_eq!(deliver(&lines, &whole[..45], arrival(&whole)).1, [("truncated", 1)]);
         assert_eq!(deliver(&lines, &whole[..45], arrival(&whole[..45])).1, [("malformed", 1)]);
+    }
+
+    proptest! {
+        /// However damaged the frame, it is handed over or ends in one counter.
+        #[test]
+        fn nothing_is_lost_between_the_counters(
+            len in 0usize..120,
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            (checksum_settled, segment_bytes, cut) in (any::<bool>(), 0u16..50, any::<prop::sample::Index>()),
+        ) {
+            let lines = Lines::new(&[line(0, 7, Some(ME)), line(1, 7, None)], None);
+            let mut frame = frame(None, ME, 7, &vec![3; len]);
+            for (at, byte) in damage {
+                let at = at.index(frame.len());
+                frame[at] = byte;
+            }
+            let arrival = Arrival { checksum_settled, segment_bytes, ..arrival(&frame) };
+            let kept = &frame[..cut.index(frame.len() + 1)];
+            let (out, counted) = deliver(&lines, kept, arrival);
+            let lens: u64 = out.iter().map(|(_, payload)| payload.len() as u64).sum();
+            let mut beside = counted.into_iter().filter(|(name, _)| *name != "bytes");
+            prop_assert!(beside.next().is_some_and(|(_, count)| count > 0));
+            prop_assert_eq!(beside.next(), None);
+            prop_assert!(lens <= 2 * len as u64);
+        }
     }
 }

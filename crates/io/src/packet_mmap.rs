@@ -8,7 +8,8 @@
 //! What reaches the ring is what reached the interface, so a few things differ from sockets. What this machine sends
 //! itself is seen on the loopback, once, and on no other interface. Fragments are counted, not put together (unless
 //! [`Fanout::defragment`] is asked for). Packets from a wrong source are counted one by one. A run of datagrams that the
-//! kernel carries in one piece is cut up here.
+//! kernel carries in one piece is cut up here; before Linux 6.2 the kernel drops such runs instead, and counts one packet
+//! for each.
 //!
 //! Version 2 of the ring hands over frame by frame, and is the default. Version 3 packs frames into blocks and hands over
 //! blocks, when they are full or have been open for [`Version::V3::block_timeout_ms`]: less memory for small packets, half

@@ -299,7 +299,12 @@ fn nothing_is_left_behind(path: Path) {
                 receiver.take(1);
             }
             drop(receiver);
-            assert_eq!(state(), clean, "{setup:?} {packets}");
+            // A test beside this one may just be making a child, which has every descriptor until it runs its program.
+            let begun = Instant::now();
+            while state() != clean {
+                assert!(begun.elapsed() < PATIENCE, "{setup:?} {packets} {:?}", state());
+                std::thread::yield_now();
+            }
         }
     }
 }
