@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 FUZZ_SECONDS ?= 20
+SEEDS ?= 20000
+SEED ?=
 # Extra arguments, e.g. `make test-python PYTEST_ARGS="-k ring -x"`.
 PYTEST_ARGS ?=
 CARGO_ARGS ?=
@@ -74,6 +76,12 @@ test-rust: | check-tools
 .PHONY: test-loom
 test-loom: | check-tools
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" cargo test -p barewire-ring --locked -q --release --lib loom_model
+
+# A seed that failed, again, with all that happened in it: make simulate SEED=123
+.PHONY: simulate
+simulate: | check-tools ## sessions over bad networks with bad servers, from seeds: SEEDS=20000, or SEED=123 for one
+	$(if $(SEED),BAREWIRE_SEED=$(SEED),BAREWIRE_SEEDS=$(SEEDS)) \
+	    cargo test -p barewire-engine --locked -q --test simulation $(CARGO_ARGS) -- --nocapture
 
 .PHONY: test-python
 test-python: build $(STAMPS)/requirements-dev

@@ -59,7 +59,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((items, end, format, compression)) = read(bytes, usize::MAX, format) else { return };
 
     // How the bytes come does not matter. Only a damaged stream may give its last bytes up in one way and not in the other.
-    let (dribbled, dribbled_end, ..) = read(bytes, 1 + usize::from(how >> 2), Some(format)).expect("it was read before");
+    let (dribbled, dribbled_end, ..) =
+        read(bytes, 1 + usize::from(how >> 2), Some(format)).expect("it was read before");
     if matches!(end, End::CompressionDamaged { .. }) {
         assert!(items.starts_with(&dribbled) || dribbled.starts_with(&items));
     } else {

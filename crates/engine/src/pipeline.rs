@@ -248,10 +248,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         for message in ahead.by_ref().take(LOOK_AHEAD) {
             venue.look_ahead(message);
         }
-        let mut count = 0;
+        let (mut count, mut recovered) = (0, 0);
         while count < ROW_PART {
             let Some(Came { at: ts_recv, ts_source, line }) = row.came() else { break };
             let flags = if line == REPLIES { Flags::RECOVERED } else { Flags::NONE };
+            recovered += u64::from(line == REPLIES);
             let context = Context { sequence: row.sequence().0, ts_recv, ts_source, flags };
             let Some(message) = row.next() else { break };
             if let Some(next) = ahead.next() {
@@ -263,6 +264,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         sequencer.delivered(count);
         counters.add(Counter::Messages, count);
         counters.add(Counter::MessagesReordered, count);
+        counters.add(Counter::MessagesRecovered, recovered);
         count
     }
 

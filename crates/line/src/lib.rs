@@ -16,7 +16,8 @@
 //!
 //! Sessions. A packet of another session is the venue's restart when the current session has ended, or when that one has been
 //! silent for three heartbeats and the packet begins its session or is the third in a row; while the current session
-//! speaks, it is a stray, and counted as such. A restart begins a new stream: whoever keeps books empties them.
+//! speaks, it is a stray, and counted as such. Numbers that fall back under the same name are a restart, too, when nothing
+//! new has come for three heartbeats. A restart begins a new stream: whoever keeps books empties them.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -340,7 +340,7 @@ impl Recovery {
             }
         };
         self.since.get_or_insert(now);
-        let end = end.min(first + u64::from(requests.max_messages.max(1)));
+        let end = end.min(first.saturating_add(u64::from(requests.max_messages.max(1))));
         let server = self.server % requests.servers.max(1);
         let piece = Piece { first, end, asked_from: first, asked_at: now, server, attempts: 0 };
         let step = self.send(requests, now, free, piece);

@@ -109,7 +109,9 @@ impl Ring {
     #[inline]
     pub(crate) fn get(&self, sequence: u64) -> Option<(&[u8], Came)> {
         let index = self.index(sequence);
-        let place = self.places.get(index).filter(|place| place.number == sequence.wrapping_add(1))?;
+        // The last number of all has no place: one past it would be 0, which stands for a place never used.
+        let number = sequence.checked_add(1)?;
+        let place = self.places.get(index).filter(|place| place.number == number)?;
         let at = index * self.stride;
         Some((self.bytes.get(at..at + usize::from(place.len))?, place.came))
     }

@@ -37,6 +37,8 @@ pub struct Sequencer {
     session: Option<SessionId>,
     /// When the current session was last heard.
     heard: UnixNanos,
+    /// When it last said a number that was not behind `next`.
+    current: UnixNanos,
     next: u64,
     /// One past the highest number known to exist; above `next` while something is missing.
     horizon: u64,
@@ -45,10 +47,12 @@ pub struct Sequencer {
     /// Packets that said so.
     evidence: u32,
     far: Option<Far>,
-    /// Packets delivered in order since the session was begun.
-    in_order: u32,
-    /// Packets far below `next` while no more than one was: where the session was joined was wrong.
+    /// Packets since the session was begun that agree with where it was: in order, or not far ahead.
+    agreeing: u32,
+    /// Packets in a row that do not: see [`is_behind_for_good`](Self::is_behind_for_good).
     behind: u32,
+    /// The line of the packet with which the session was begun.
+    begun_by: u8,
     /// One past the session's last number, once the venue has said so.
     end: Option<u64>,
     stray: Option<(SessionId, u32)>,
@@ -83,13 +87,15 @@ impl Sequencer {
         Sequencer {
             session: None,
             heard: UnixNanos::ABSENT,
+            current: UnixNanos::ABSENT,
             next: 1,
             horizon: 1,
             missing_since: UnixNanos::ABSENT,
             evidence: 0,
             far: None,
-            in_order: 0,
+            agreeing: 0,
             behind: 0,
+            begun_by: 0,
             end: None,
             stray: None,
             joined: 0,
@@ -222,7 +228,8 @@ impl Sequencer {
                 self.end = None;
             }
             self.count(packet.line, count - skip - held.min(count - skip), skip + held);
-            self.in_order = self.in_order.saturating_add(1);
+            self.agreeing = self.agreeing.saturating_add(1);
+            self.current = packet.at;
             self.skew.first(end, packet.at, packet.line);
         } else {
             return self.behind(packet, first, end, skip);
@@ -237,11 +244,12 @@ impl Sequencer {
     /// A packet of which every message was seen.
     #[inline]
     fn behind(&mut self, packet: &Arrival, first: u64, end: u64, count: u32) -> Outcome {
-        if self.in_order <= 1 && end.saturating_add(self.ring.capacity()) < self.next {
-            self.behind += 1;
-            if self.behind >= TO_BELIEVE {
-                return Outcome::NewSession;
-            }
+        if end == self.next {
+            self.current = packet.at;
+            self.agreeing = self.agreeing.saturating_add(1);
+            self.behind = 0;
+        } else if self.is_behind_for_good(packet, end) {
+            return Outcome::NewSession;
         }
         match packet.content {
             Content::EndOfSession => self.end_of_session(first),
@@ -252,6 +260,24 @@ impl Sequencer {
                 Outcome::Duplicate
             }
         }
+    }
+
+    /// Whether a packet behind `next` says that numbers are lower than was believed. Either the session was joined at a
+    /// number that was wrong: the line that said it goes on far below, and nobody agrees. Or numbers began anew under the
+    /// same name: copies of what was seen come soon after, and nobody repeats them when nothing new has come for three
+    /// heartbeats.
+    #[inline]
+    fn is_behind_for_good(&mut self, packet: &Arrival, end: u64) -> bool {
+        let is_old = packet.at.0.saturating_sub(self.current.0) >= QUIET_NS;
+        let is_far = self.agreeing <= 1
+            && packet.line == self.begun_by
+            && end.saturating_add(self.ring.capacity()) < self.next;
+        if !is_old && !is_far {
+            self.behind = 0;
+            return false;
+        }
+        self.behind += 1;
+        self.behind >= TO_BELIEVE || is_old && packet.sequence.0 <= 1 && packet.content != Content::Heartbeat
     }
 
     #[inline]
@@ -289,6 +315,9 @@ impl Sequencer {
             self.evidence = 0;
         }
         self.evidence += 1;
+        self.current = packet.at;
+        self.agreeing = self.agreeing.saturating_add(1);
+        self.behind = 0;
         self.horizon = self.horizon.max(end);
         match packet.content {
             Content::EndOfSession => self.end_of_session(first),
@@ -547,9 +576,11 @@ impl Sequencer {
         let first = packet.sequence.0.min(1);
         self.next = packet.sequence.0;
         self.horizon = self.next;
+        self.current = packet.at;
         self.evidence = 0;
-        self.in_order = 0;
+        self.agreeing = 0;
         self.behind = 0;
+        self.begun_by = packet.line;
         self.far = None;
         self.end = None;
         self.stray = None;

@@ -315,6 +315,8 @@ fn numbers_near_the_end_of_their_range() {
     assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX, Content::Messages(1))), Outcome::Invalid);
     assert_eq!(r.sequencer.accept(&packet(0, 7, u64::MAX, Content::Heartbeat)), Outcome::Heartbeat);
     assert_eq!(r.sequencer.accept(&packet(200, 7, 1, Content::Heartbeat)), Outcome::Invalid);
+    // Found by fuzzing: an empty place was taken for the message with the last number of all.
+    assert_eq!((r.sequencer.next(), r.sequencer.row().next()), (Seq(u64::MAX), None));
 }
 
 /// One packet of a stream of 400 messages, as a network may deliver it.

@@ -1,6 +1,6 @@
 //! A venue's lines and servers in simulated time, for replays and for simulations of thousands of sessions.
 //!
-//! What is sent on the first line is what the venue says. The servers know it, and answer what they are asked: requests
+//! What is sent on any line is what the venue says. The servers know it at once, and answer what they are asked: requests
 //! over a network of their own, snapshots as they are when the login arrives.
 
 use std::collections::VecDeque;
@@ -56,6 +56,15 @@ impl Default for SiteConfig {
     }
 }
 
+/// What a line said last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    session: Option<Session>,
+    next: u64,
+    /// Sessions that it began so far.
+    generation: u64,
+}
+
 /// A snapshot that was asked for.
 #[derive(Clone, Copy, Debug)]
 struct Login {
@@ -82,7 +91,9 @@ pub struct Site {
     servers: Vec<Rerequests>,
     store: Store,
     mirror: Mirror,
-    session: Option<Session>,
+    said: Vec<Said>,
+    /// Sessions begun so far.
+    generation: u64,
     /// What the mirror's numbers, which begin at 1, are less than the session's.
     offset: u64,
     login: Option<Login>,
@@ -107,7 +118,8 @@ impl Site {
             servers: (0..).zip(&config.rerequest).map(server).collect(),
             store: Store::new(config.store_bytes),
             mirror: Mirror::new(),
-            session: None,
+            said: Vec::new(),
+            generation: 0,
             offset: 0,
             login: None,
             transfer: None,
@@ -130,29 +142,42 @@ impl Site {
         self.servers.iter().map(Rerequests::counters)
     }
 
-    /// The venue says this: the servers know it.
-    fn learn(&mut self, payload: &[u8]) {
+    /// The venue says this on a line: the servers know it, from the line that says it first.
+    fn learn(&mut self, line: u8, payload: &[u8]) {
         let Ok(packet) = Packet::parse(payload) else { return };
-        self.store.take([payload]);
         if packet.whole() == 0 {
             return;
         }
         let first = packet.sequence().0;
-        if self.session != Some(packet.session()) {
-            self.session = Some(packet.session());
-            self.mirror = Mirror::new();
-            self.offset = first.saturating_sub(1);
+        if self.said.len() <= usize::from(line) {
+            self.said.resize(usize::from(line) + 1, Said::default());
         }
-        let mut number = first;
-        for message in packet.messages() {
+        let Some(said) = self.said.get_mut(usize::from(line)) else { return };
+        // Another session, or the same name and numbers that begin anew.
+        if said.session != Some(packet.session()) || first < said.next {
+            said.session = Some(packet.session());
+            said.generation += 1;
+            if said.generation > self.generation {
+                self.generation = said.generation;
+                self.mirror = Mirror::new();
+                self.offset = first.saturating_sub(1);
+                self.store = Store::new(self.config.store_bytes);
+            }
+        }
+        said.next = packet.next_sequence().0;
+        let next = self.mirror.next() + self.offset;
+        // What the first line itself lacks, the servers lack, too.
+        if said.generation < self.generation || first > next && line != 0 {
+            return;
+        }
+        for (number, message) in (first..).zip(packet.messages()) {
             let next = self.mirror.next() + self.offset;
             if number >= next {
-                // What the capture itself lacks, the mirror passes over.
                 self.offset += number - next;
                 self.mirror.message(message);
             }
-            number += 1;
         }
+        self.store.take([payload]);
     }
 
     /// Takes the snapshot that was asked for, if the login has arrived by `now`.
@@ -211,9 +236,7 @@ impl replay::Network for Site {
     fn send(&mut self, line: u8, at: UnixNanos, payload: &[u8]) {
         self.now = self.now.max(at);
         self.serve(at);
-        if line == 0 {
-            self.learn(payload);
-        }
+        self.learn(line, payload);
         self.lines.send(line, at, payload);
     }
 

@@ -232,11 +232,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                     Content::Messages(_) => {
                         let came = barewire_line::Came { at: input.ts_recv, ts_source: input.ts_source, line: REPLIES };
                         match self.fill(framed.messages, framed.session, framed.sequence, came) {
-                            0 => Counter::PacketsDuplicate,
-                            filled => {
-                                self.counters.add(Counter::MessagesRecovered, filled);
-                                Counter::PacketsRecovered
-                            }
+                            false => Counter::PacketsDuplicate,
+                            true => Counter::PacketsRecovered,
                         }
                     }
                 }
@@ -249,22 +246,22 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.end_of_turn(input.ts_recv);
     }
 
-    /// Holds those of a reply's messages that are missing; how many they were.
+    /// Holds those of a reply's messages that are missing; whether there was any.
     fn fill<'a>(
         &mut self,
         messages: impl Iterator<Item = &'a [u8]>,
         session: SessionId,
         mut sequence: Seq,
         came: barewire_line::Came,
-    ) -> u64 {
-        let mut filled = 0;
+    ) -> bool {
+        let mut filled = false;
         for message in messages {
             let stored = match self.sequencer.misses(session, sequence) {
                 true => self.sequencer.hold(sequence, message, came),
                 false => Stored::Duplicate,
             };
             match stored {
-                Stored::New => filled += 1,
+                Stored::New => filled = true,
                 Stored::Duplicate => self.duplicates(1),
                 Stored::TooLong => {
                     self.counters.bump(Counter::Messages);
