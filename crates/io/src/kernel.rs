@@ -20,6 +20,7 @@ use barewire_types::{TsSource, UnixNanos};
 
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::socket::Socket;
+use crate::waits::Waits;
 use crate::{Waker, clock};
 pub(crate) use batch::Batch;
 pub(crate) use open::{ask_for_times, bind, bind_to_device, check_line, join, open_line};
@@ -121,10 +122,7 @@ impl Line {
 pub struct KernelReceiver {
     lines: Vec<Line>,
     batch: Batch,
-    /// The waker's descriptor first, then one a line, then the watched ones; empty where it never waits.
-    waits: Vec<libc::pollfd>,
-    timeout: Option<Duration>,
-    waker: Waker,
+    waits: Waits,
     timestamps: bool,
     counters: ReceiverCounters,
     reports: Vec<LineReport>,
@@ -183,50 +181,22 @@ impl KernelReceiver {
         }
         Ok(delivered)
     }
-
-    /// Waits until a socket or the waker has something, and says whether any has.
-    fn wait(&mut self) -> io::Result<bool> {
-        let timeout = self.timeout.map(|timeout| libc::timespec {
-            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: `waits` is writable for its length; the timeout is null or readable; no signal mask is given.
-        let ready = unsafe {
-            libc::ppoll(self.waits.as_mut_ptr(), self.waits.len() as libc::nfds_t, timeout, std::ptr::null())
-        };
-        if ready >= 0 {
-            return Ok(ready > 0);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) }
-    }
 }
 
 impl Receiver for KernelReceiver {
     #[inline]
     fn receive(&mut self, sink: &mut impl FnMut(Packet<'_>)) -> io::Result<usize> {
         let mut delivered = 0;
-        if self.waits.is_empty() {
+        if !self.waits.blocks() {
             for index in 0..self.lines.len() {
                 delivered += self.drain(index, sink)?;
             }
             return Ok(delivered);
         }
-        if self.wait()? {
-            if self.waits.first().is_some_and(|wake| wake.revents != 0) {
-                self.waker.clear();
-            }
+        if self.waits.wait()? {
             for index in 0..self.lines.len() {
-                // The first entry is the waker's.
-                if self.waits.get(index + 1).is_some_and(|wait| wait.revents != 0) {
+                if self.waits.found(index) != 0 {
                     delivered += self.drain(index, sink)?;
-                }
-            }
-            // A descriptor that was closed would end every wait at once. A negative one is passed over.
-            for watched in self.waits.iter_mut().skip(1 + self.lines.len()) {
-                if watched.revents & libc::POLLNVAL != 0 {
-                    watched.fd = -1;
                 }
             }
         }
@@ -247,17 +217,15 @@ impl Receiver for KernelReceiver {
     }
 
     fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeout = timeout;
+        self.waits.set_timeout(timeout);
     }
 
     fn watch(&mut self, fd: RawFd) {
-        if !self.waits.is_empty() {
-            self.waits.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-        }
+        self.waits.watch(fd);
     }
 
     fn waker(&self) -> Waker {
-        self.waker.clone()
+        self.waits.waker()
     }
 }
 

@@ -3,12 +3,12 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::{Batch, KernelOptions, KernelReceiver, Line, LineReport, Mode, Timestamps, address};
-use crate::Waker;
+use super::{Batch, KernelOptions, KernelReceiver, Line, LineReport, Timestamps, address};
 use crate::error::{OpenError, Purpose};
 use crate::interfaces::local_addresses;
 use crate::packet::{LineConfig, ReceiverCounters};
 use crate::socket::{Buffer, Socket, in_addr, interface_index};
+use crate::waits::Waits;
 
 impl KernelReceiver {
     /// Opens one socket a line and joins its group.
@@ -27,21 +27,15 @@ impl KernelReceiver {
         let what = Purpose::Line(first.line);
         let (lines, reports): (Vec<Line>, Vec<LineReport>) =
             lines.iter().map(|config| open_line(config, &options)).collect::<Result<_, _>>()?;
-        let waker = Waker::new().map_err(|error| OpenError::Os { what, call: "eventfd", error })?;
-        let wait = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let waits = match options.mode {
-            Mode::Busy => Vec::new(),
-            Mode::Blocking => {
-                waker.fd().into_iter().chain(lines.iter().map(|line| line.socket.fd())).map(wait).collect()
-            }
-        };
+        let waits = Waits::new(options.mode, lines.iter().map(|line| line.socket.fd()));
+        let waits = waits.map_err(|error| OpenError::Os { what, call: "eventfd", error })?;
         let batch = Batch::new(options.batch, options.max_datagram).map_err(|error| OpenError::Os {
             what,
             call: "mmap",
             error,
         })?;
         let (timestamps, counters) = (options.timestamps, ReceiverCounters::default());
-        Ok(KernelReceiver { lines, batch, waits, timeout: None, waker, timestamps, counters, reports })
+        Ok(KernelReceiver { lines, batch, waits, timestamps, counters, reports })
     }
 }
 
