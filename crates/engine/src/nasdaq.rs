@@ -90,13 +90,13 @@ pub struct Setup {
 /// The handler: books, and the day's directory.
 pub struct Nasdaq<P: Prefetch> {
     books: Books<P>,
-    known: Box<[Known]>,
+    known: Box<[Known; LOCATES]>,
     symbols: Box<[[u8; 8]]>,
     instruments: Vec<Instrument>,
     wanted: Option<HashSet<Vec<u8>>>,
     publish: Publish,
-    /// A snapshot is being applied: a quote is told when all of it is there.
-    holds_quotes: bool,
+    /// Whether quotes are to be told; while a snapshot is applied they are not, whatever `publish` says.
+    wants_bbo: bool,
     publisher_id: u8,
     midnight_ns: u64,
 }
@@ -118,7 +118,7 @@ impl<P: Prefetch> Nasdaq<P> {
         let seed = RandomState::new().hash_one(0);
         Ok(Nasdaq {
             books: Books::try_new(setup.capacity, prefetch, seed)?,
-            known: vec![Known::NEW; LOCATES].into_boxed_slice(),
+            known: Box::new([Known::NEW; LOCATES]),
             symbols: vec![[0; 8]; LOCATES].into_boxed_slice(),
             instruments: Vec::new(),
             wanted: match setup.subscription {
@@ -126,7 +126,7 @@ impl<P: Prefetch> Nasdaq<P> {
                 Subscription::Symbols(symbols) => Some(symbols),
             },
             publish: setup.publish,
-            holds_quotes: false,
+            wants_bbo: setup.publish.bbo,
             publisher_id: setup.publisher_id,
             midnight_ns: setup.midnight_ns,
         })
@@ -266,7 +266,7 @@ impl<P: Prefetch> Nasdaq<P> {
 
     #[inline(always)]
     fn bbo<S: Sink>(&self, at: &At<'_>, out: &mut Publisher<S>) {
-        if !self.publish.bbo || self.holds_quotes {
+        if !self.publish.bbo {
             return;
         }
         let top = self.books.top(at.instrument);
@@ -508,7 +508,7 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
 
     fn begin_snapshot<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
         self.empty();
-        self.holds_quotes = true;
+        self.publish.bbo = false;
         let at = At { context, instrument: 0, ts_event: 0, flags: context.flags.0 };
         if self.publish.mbo {
             out.push(self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
@@ -516,7 +516,7 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
     }
 
     fn end_snapshot<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
-        self.holds_quotes = false;
+        self.publish.bbo = self.wants_bbo;
         for instrument in &self.instruments {
             let flags = context.flags.0 | self.known[instrument.id as usize].0 & Known::DOUBTED;
             self.bbo(&At { context, instrument: instrument.id, ts_event: 0, flags }, out);

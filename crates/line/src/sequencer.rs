@@ -269,9 +269,8 @@ impl Sequencer {
     #[inline]
     fn is_behind_for_good(&mut self, packet: &Arrival, end: u64) -> bool {
         let is_old = packet.at.0.saturating_sub(self.current.0) >= QUIET_NS;
-        let is_far = self.agreeing <= 1
-            && packet.line == self.begun_by
-            && end.saturating_add(self.ring.capacity()) < self.next;
+        let is_far =
+            self.agreeing <= 1 && packet.line == self.begun_by && end.saturating_add(self.ring.capacity()) < self.next;
         if !is_old && !is_far {
             self.behind = 0;
             return false;
