@@ -8,8 +8,9 @@
 //!
 //! Each step down is reported: [`InterfaceReport`] says what was asked for, what was got, and why.
 //!
-//! The program is bound to the receiver: it is gone when the receiver is dropped or the process ends, however it ends. A
-//! program that is there already is never replaced. (A child that was forked without exec holds on to it, too.)
+//! The program is bound to the receiver: it is gone when the receiver is dropped or the process ends, however it ends. (A
+//! child that was forked from the process and lives on without exec keeps the program of a parent that was killed.) A
+//! program that is there already is never replaced.
 //!
 //! - A line that names a VLAN's interface (`eth0.100`) is received on the interface below it, natively where that can, by
 //!   its tag. A card that takes tags off before XDP sees them must be told not to (`ethtool -K eth0 rxvlan off`).
@@ -31,7 +32,7 @@ mod umem;
 mod xsk;
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use barewire_types::{Prefetch, TsSource};
@@ -42,6 +43,7 @@ use crate::memory::CachePrefetch;
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::waits::Waits;
 use crate::{Waker, clock};
+use bpf::Link;
 pub use error::AfXdpError;
 pub use options::{
     AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, QueueStatistics, Transfer, Transferred,
@@ -95,7 +97,7 @@ impl Interface {
 #[derive(Debug)]
 pub struct AfXdpReceiver {
     /// The programs' attachments. First, so that they are dropped first: from then on the kernel's stack has the traffic.
-    _links: Vec<OwnedFd>,
+    _links: Vec<Link>,
     queues: Vec<Queue>,
     interfaces: Vec<Interface>,
     _memberships: Vec<Membership>,

@@ -12,6 +12,7 @@ const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
+const LINK_DETACH: libc::c_int = 34;
 
 const MAP_TYPE_XSKMAP: u32 = 17;
 const PROG_TYPE_XDP: u32 = 6;
@@ -146,18 +147,41 @@ pub(super) fn load_program(code: &[Insn]) -> Result<OwnedFd, (io::Error, String)
     }
 }
 
-/// Attaches a program to an interface for as long as the link's descriptor is open.
-pub(super) fn attach(program: &OwnedFd, interface: u32, flags: u32) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Attr {
-        program: u32,
-        interface: u32,
-        attach_type: u32,
-        flags: u32,
+/// A program's attachment to an interface. It ends when this is dropped, or with the process.
+#[derive(Debug)]
+pub(super) struct Link {
+    fd: OwnedFd,
+    /// Whose it is. A process forked from it has a copy, which is not its to end.
+    owner: u32,
+}
+
+impl Link {
+    /// Attaches a program.
+    pub(super) fn attach(program: &OwnedFd, interface: u32, flags: u32) -> io::Result<Link> {
+        #[repr(C)]
+        struct Attr {
+            program: u32,
+            interface: u32,
+            attach_type: u32,
+            flags: u32,
+        }
+        let mut attr = Attr { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_XDP, flags };
+        // SAFETY: this is LINK_CREATE's struct, and it holds no pointers.
+        let fd = unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)?;
+        Ok(Link { fd, owner: std::process::id() })
     }
-    let mut attr = Attr { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_XDP, flags };
-    // SAFETY: this is LINK_CREATE's struct, and it holds no pointers.
-    unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Closing the descriptor would do, were there not children that hold a copy of it, if only until they exec.
+        if self.owner == std::process::id() {
+            let mut fd = self.fd.as_raw_fd() as u32;
+            // SAFETY: LINK_DETACH's struct begins with the link's descriptor, and the rest is read as zero. The call fails
+            // only where the interface is gone, or on kernels before 5.9, which have no such links.
+            let _ = unsafe { bpf(LINK_DETACH, &mut fd) };
+        }
+    }
 }
 
 /// What the program returns for one frame.

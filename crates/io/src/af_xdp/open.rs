@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
+use super::bpf::Link;
 use super::device::Device;
 use super::options::{AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, Transfer, Transferred};
 use super::program::{Take, Taken, assemble};
@@ -223,7 +224,7 @@ fn attach(
     lines: &[(u16, &LineConfig)],
     asked: Attach,
     map: &OwnedFd,
-) -> Result<(OwnedFd, Got<Attach, Attached>), OpenError> {
+) -> Result<(Link, Got<Attach, Attached>), OpenError> {
     use std::os::fd::AsRawFd;
     let what = context.what;
     let takes: Vec<Take> =
@@ -246,7 +247,7 @@ fn attach(
     };
     let mut why = None;
     if asked != Attach::Generic {
-        match bpf::attach(&program, context.device.index, bpf::NATIVE) {
+        match Link::attach(&program, context.device.index, bpf::NATIVE) {
             Ok(link) => return Ok((link, Got { asked, got: Attached::Native, why: None })),
             Err(error) => match refused("native", error) {
                 // The driver cannot, or not as the interface is set up just now (packet length, queues).
@@ -259,7 +260,7 @@ fn attach(
             },
         }
     }
-    let link = bpf::attach(&program, context.device.index, bpf::GENERIC).map_err(|error| refused("generic", error))?;
+    let link = Link::attach(&program, context.device.index, bpf::GENERIC).map_err(|error| refused("generic", error))?;
     Ok((link, Got { asked, got: Attached::Generic, why }))
 }
 

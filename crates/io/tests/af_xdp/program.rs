@@ -48,6 +48,44 @@ fn the_program_goes_with_the_receiver() {
     });
 }
 
+/// A forked process that drops its copy of the receiver does not end the parent's, nor does one that keeps its copy hold
+/// on to a program that the parent has dropped.
+#[test]
+fn a_fork_changes_nothing() {
+    in_namespace(|| {
+        let mut receiver = Some(open(&[line(0, A, "left")], small()));
+        // SAFETY: the child only frees memory, closes descriptors and ends.
+        let quits = unsafe { libc::fork() };
+        if quits == 0 {
+            drop(receiver.take());
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is writable.
+        assert_eq!((unsafe { libc::waitpid(quits, &mut status, 0) }, status), (quits, 0));
+        send(&mut sender("right", RIGHT, false), A, [&b"still here"[..]]);
+        assert_eq!(take(receiver.as_mut().unwrap(), 1)[0].payload, b"still here");
+
+        // SAFETY: the child only waits, for the signal below.
+        let stays = unsafe { libc::fork() };
+        if stays == 0 {
+            loop {
+                // SAFETY: pause takes nothing.
+                unsafe { libc::pause() };
+            }
+        }
+        drop(receiver);
+        let left_behind = has_program("left");
+        // SAFETY: `stays` is this test's child; `status` is writable.
+        unsafe {
+            libc::kill(stays, libc::SIGKILL);
+            libc::waitpid(stays, &mut status, 0);
+        }
+        assert!(!left_behind);
+    });
+}
+
 const HOLD: &str = "BAREWIRE_TEST_HOLD_INTERFACE";
 
 /// The part of the next test that is killed. Does nothing when it is not a child of it.
