@@ -52,7 +52,8 @@ pub struct IoUringOptions {
     pub timestamps: bool,
     /// Most packets that one call takes: 1 to 1,024.
     pub batch: usize,
-    /// Buffers that the lines share, rounded up to a power of two: 1 to 32,768.
+    /// Buffers that the lines share, rounded up to a power of two: 1 to 32,768. They are used in turn, so few stay in
+    /// the cache; packets for which there is none wait in their socket's buffer.
     pub buffers: usize,
     /// Longest payload to take whole: 1 to 65,535 bytes. Memory is used for what comes, not for what could.
     pub max_datagram: usize,
@@ -67,7 +68,7 @@ impl Default for IoUringOptions {
             rcvbuf_bytes: Some(16 << 20),
             timestamps: true,
             batch: 64,
-            buffers: 1024,
+            buffers: 128,
             max_datagram: usize::from(u16::MAX),
             sqpoll: None,
         }

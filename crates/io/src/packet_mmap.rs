@@ -90,7 +90,7 @@ pub struct PacketMmapOptions {
     /// Ring to ask for, bytes an interface: 65,536 to 2 GiB. The kernel takes this memory at once.
     pub ring_bytes: usize,
     /// Version 2: bytes of a slot, rounded up to a power of two: 256 to 131,072. Longer frames are taken by a system call
-    /// each. 2,048 fits all that comes in packets of 1,500 bytes; about 130 are not for the frame.
+    /// each. 2,048 fits all that comes in packets of 1,500 bytes; some 80 are not for the frame.
     pub slot_bytes: usize,
     /// Version 3: bytes of a block, rounded up to a power of two: 131,072 to 16 MiB.
     pub block_bytes: usize,
