@@ -141,6 +141,8 @@ pub struct IoUringReceiver {
     mode: Mode,
     /// Whether the ring has been handed to a thread.
     started: bool,
+    /// Whose it is. A process forked from it has a copy, and shares the ring.
+    owner: u32,
     /// Requests that have not reported their end.
     in_flight: usize,
     timeout: Option<Duration>,
@@ -365,7 +367,8 @@ fn sender(name: &[u8]) -> SocketAddrV4 {
 
 impl Drop for IoUringReceiver {
     fn drop(&mut self) {
-        if !self.stop() {
+        // What is shared with the owner is not a fork's to touch, and of the buffers it has a copy.
+        if self.owner == std::process::id() && !self.stop() {
             self.buffers.abandon();
         }
     }

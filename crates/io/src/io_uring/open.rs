@@ -64,6 +64,7 @@ impl IoUringReceiver {
             buffers,
             mode: options.mode,
             started: false,
+            owner: std::process::id(),
             in_flight: 0,
             timeout: None,
             waker,
@@ -81,7 +82,7 @@ fn make(lines: &[Line], options: &IoUringOptions, buffers: &Buffers) -> io::Resu
     // A completion for each buffer, and for each end of a request: it cannot overflow.
     let completions = (usize::from(buffers.count()) + 2 * submissions).next_power_of_two();
     let mut builder = IoUring::builder();
-    builder.setup_cqsize(completions as u32).dontfork();
+    builder.setup_cqsize(completions as u32);
     match options.sqpoll {
         Some(sqpoll) => {
             builder.setup_sqpoll(sqpoll.idle_ms);

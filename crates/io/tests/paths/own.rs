@@ -177,6 +177,35 @@ fn io_uring_keeps_to_its_thread() {
     });
 }
 
+/// A process forked from the receiver's drops its copy, and the receiver goes on.
+#[test]
+fn io_uring_is_left_alone_by_a_fork() {
+    in_namespace(|| {
+        for sqpoll in [None, Some(SqPoll { idle_ms: 10, cpu: None })] {
+            let options = IoUringOptions { mode: Mode::Blocking, sqpoll, ..IoUringOptions::default() };
+            let mut receiver = IoUringReceiver::open(&[line(0, A, "left")], options).unwrap();
+            receiver.set_timeout(Some(PATIENCE));
+            let mut right = sender("right", RIGHT, false);
+            send(&mut right, A, [&b"before"[..]]);
+            assert_eq!(receiver.receive(&mut |_| {}).unwrap(), 1);
+            // SAFETY: the child only drops, which makes system calls and frees memory, and leaves.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                drop(receiver);
+                // SAFETY: it takes no pointers and does not return.
+                unsafe { libc::_exit(7) };
+            }
+            let mut status = 0;
+            // SAFETY: `status` is writable.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(libc::WEXITSTATUS(status), 7, "{status:x}");
+            send(&mut right, A, [&b"after"[..]]);
+            assert_eq!(receiver.receive(&mut |packet| assert_eq!(packet.payload, b"after")).unwrap(), 1);
+            assert_eq!(receiver.io_uring_counters().rearmed, 0);
+        }
+    });
+}
+
 /// Where io_uring is forbidden or missing, the error says so, and what to do.
 #[test]
 fn io_uring_refused_is_explained() {
