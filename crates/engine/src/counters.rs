@@ -54,8 +54,10 @@ counters! {
     KernelWrongSource = "kernel_wrong_source",
     /// Gaps declared.
     Gaps = "gaps",
-    /// Messages declared missing. One that comes after all is a duplicate.
+    /// Messages declared lost. One that comes after all is a duplicate.
     MessagesMissing = "messages_missing",
+    /// Messages that were not delivered because a snapshot took their place; those of them that had come are superseded.
+    MessagesReplaced = "messages_replaced",
     /// Messages that a re-request server brought; they are counted by kind as well.
     MessagesRecovered = "messages_recovered",
     /// Messages of snapshots that were loaded; they are counted by kind as well.

@@ -219,8 +219,10 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
     #[cold]
     fn hold<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]>, input: &Input<'_>, mut sequence: Seq) {
         let came = Came { at: input.ts_recv, ts_source: input.ts_source, line: input.line };
+        let mut last = None;
         for message in messages {
-            match self.sequencer.hold(sequence, message, came) {
+            let stored = self.sequencer.hold(sequence, message, came);
+            match stored {
                 // Counted when it is delivered.
                 Stored::New => {}
                 Stored::Duplicate => self.duplicates(1),
@@ -229,7 +231,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                     self.counters.bump(Counter::MessagesTooLong);
                 }
             }
+            last = Some((sequence, stored));
             sequence.0 += 1;
+        }
+        if let Some((sequence, Stored::Duplicate)) = last {
+            self.sequencer.came_again(sequence, came);
         }
     }
 
@@ -357,9 +363,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// Tells of messages that will not be delivered.
     fn gap(&mut self, missing: &Missing, now: UnixNanos) {
         self.counters.bump(Counter::Gaps);
-        self.counters.add(Counter::MessagesMissing, missing.count);
         let mut flags = Flags::NONE;
-        if missing.reason != GapReason::Snapshot {
+        if missing.reason == GapReason::Snapshot {
+            self.counters.add(Counter::MessagesReplaced, missing.count);
+        } else {
+            self.counters.add(Counter::MessagesMissing, missing.count);
             flags = Flags::MAYBE_STALE;
             self.venue.doubt();
         }

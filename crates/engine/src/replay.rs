@@ -385,7 +385,7 @@ fn frame_into(
         return;
     }
     let ts_source = if frame.ts == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
-    pipeline.look_at_lines(frame.ts);
+    pipeline.compare_lines();
     pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv: frame.ts, ts_source });
     if pipeline.is_waiting() {
         pipeline.recover_by_lines(frame.ts, &mut NoServices);

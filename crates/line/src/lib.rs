@@ -87,6 +87,17 @@ pub enum Join {
     Suspend,
 }
 
+/// How room was made for a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// These messages were given up.
+    Lost(Missing),
+    /// Delivery was suspended: a snapshot is to fill what is missing.
+    Suspended,
+    /// It was not: drop the packet.
+    None,
+}
+
 /// Why a snapshot does not join on to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -256,7 +256,7 @@ impl Recovery {
         self.since.get_or_insert(now);
         self.forget_pieces();
         // While a snapshot is waited for that repairs everything, one more hole is one more thing it repairs.
-        if self.config.snapshots.is_some() && self.fetch == Fetch::No {
+        if self.may_fetch() {
             stream.suspend();
             return self.fetch(0);
         }
@@ -401,9 +401,14 @@ impl Recovery {
         matches!(self.fetch, Fetch::Under { .. })
     }
 
+    /// Whether there is somebody to ask for a snapshot now, so that nothing need be given up for being far ahead.
+    pub fn may_fetch(&self) -> bool {
+        self.config.snapshots.is_some() && self.fetch == Fetch::No
+    }
+
     /// A hole was lost for want of room, before anybody could be asked for a snapshot: one is asked for at once.
     pub fn lost(&mut self) {
-        if self.config.snapshots.is_some() && self.fetch == Fetch::No {
+        if self.may_fetch() {
             self.fetch = Fetch::Again { since: UnixNanos::ABSENT };
         }
         self.forget_pieces();

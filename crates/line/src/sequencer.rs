@@ -4,7 +4,7 @@ use barewire_types::{GapReason, Seq, UnixNanos};
 
 use crate::reorder::{Came, Ring, Row, Stored};
 use crate::skew::{Lags, Skew};
-use crate::{Arrival, Content, Join, LineStats, MAX_LINES, Missing, Outcome, SessionId, SpliceError};
+use crate::{Arrival, Content, Join, LineStats, MAX_LINES, Missing, Outcome, Room, SessionId, SpliceError};
 
 /// A packet of another session is a restart when so many come in a row.
 const TO_BELIEVE: u32 = 3;
@@ -122,6 +122,11 @@ impl Sequencer {
     /// Whether the current session has ended, and all of it was delivered or given up.
     pub fn has_ended(&self) -> bool {
         self.end.is_some_and(|end| self.next >= end) && self.suspended.is_none()
+    }
+
+    /// Whether the venue has said where the current session ends.
+    pub fn is_ending(&self) -> bool {
+        self.end.is_some()
     }
 
     /// What each line contributed.
@@ -339,17 +344,25 @@ impl Sequencer {
 
     /// Gives up what a packet that was [`Outcome::NoRoom`] leaves no room to wait for. Deliver the [`row`](Self::row) after
     /// it, and accept the packet anew. While [suspended](Self::is_suspended), [`resume`](Self::resume) first.
-    pub fn make_room(&mut self, packet: &Arrival) -> Option<Missing> {
+    ///
+    /// Where it is only far ahead, nothing is held, and `snapshots` are to be had, nothing is given up: delivery is suspended,
+    /// and what is held begins with the packet.
+    pub fn make_room(&mut self, packet: &Arrival, snapshots: bool) -> Room {
         if let Some(missing) = self.lose() {
-            return Some(missing);
+            return Room::Lost(missing);
         }
         // Nothing is held, and still there is no room: the packets far ahead are believed, and the stream goes on there.
         let first = self.next;
-        let count = packet.sequence.0.checked_sub(first).filter(|count| *count > 0)?;
+        let Some(count) = packet.sequence.0.checked_sub(first).filter(|count| *count > 0) else { return Room::None };
+        let reason = self.reason(first);
         self.next = packet.sequence.0;
         self.horizon = self.next;
         self.far = None;
-        Some(Missing { first: Seq(first), count, reason: GapReason::SequenceJump })
+        if snapshots {
+            self.suspended = Some(Suspended { from: first, hole_end: self.next, filled: first, reason });
+            return Room::Suspended;
+        }
+        Room::Lost(Missing { first: Seq(first), count, reason })
     }
 
     /// Holds a message of a packet that was [`Outcome::Ahead`]. Copies it: the one copy that a message ever costs.
@@ -366,6 +379,13 @@ impl Sequencer {
             Stored::TooLong => {}
         }
         stored
+    }
+
+    /// A message that is held came again, the last one of its packet.
+    pub fn came_again(&mut self, sequence: Seq, came: Came) {
+        if let Some((_, first)) = self.ring.get(sequence.0) {
+            self.skew.differ((first.at, first.line), (came.at, came.line));
+        }
     }
 
     /// The held messages whose turn has come. When they have been delivered, [`delivered`](Self::delivered) must be told

@@ -148,15 +148,23 @@ impl Skew {
         while *cursor < self.count {
             let Some(first) = self.firsts.get(*cursor as usize % REMEMBERED) else { return };
             if first.end >= end {
-                if first.line != line && at != UnixNanos::ABSENT && first.at != UnixNanos::ABSENT {
-                    let late = if at >= first.at { line } else { first.line };
-                    if let Some(lags) = self.lags.get_mut(usize::from(late)) {
-                        lags.record(at.0.abs_diff(first.at.0));
-                    }
-                }
+                let first = (first.at, first.line);
+                self.differ(first, (at, line));
                 return;
             }
             *cursor += 1;
+        }
+    }
+
+    /// The same came twice: when and on which line. The one that arrived later lags.
+    #[inline]
+    pub(crate) fn differ(&mut self, one: (UnixNanos, u8), other: (UnixNanos, u8)) {
+        if one.1 == other.1 || one.0 == UnixNanos::ABSENT || other.0 == UnixNanos::ABSENT {
+            return;
+        }
+        let late = if other.0 >= one.0 { other.1 } else { one.1 };
+        if let Some(lags) = self.lags.get_mut(usize::from(late)) {
+            lags.record(one.0.0.abs_diff(other.0.0));
         }
     }
 }

@@ -46,7 +46,7 @@ impl Receiver {
     fn take(&mut self, packet: &Arrival) -> Outcome {
         let mut outcome = self.sequencer.accept(packet);
         while outcome == Outcome::NoRoom {
-            let missing = self.sequencer.make_room(packet).expect("something to give up");
+            let Room::Lost(missing) = self.sequencer.make_room(packet, false) else { panic!("something to give up") };
             self.lost(missing);
             outcome = self.sequencer.accept(packet);
         }

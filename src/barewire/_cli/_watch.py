@@ -41,7 +41,6 @@ class Watch:
         lost: records that this process read too late.
         before_joining: messages that were sent before the feed was there.
         books_are_whole: whether a snapshot has made up for those.
-        made_up: messages that were not seen, but whose place a snapshot took.
     """
 
     def __init__(self, feed: Feed, report: Callable[[Watch], None], interval: float) -> None:
@@ -52,7 +51,6 @@ class Watch:
         self.lost = 0
         self.before_joining = 0
         self.books_are_whole = False
-        self.made_up = 0
         self.begun = time.monotonic()
         self._report = report
         self._interval = interval
@@ -90,8 +88,6 @@ class Watch:
             self.said.append(f"gap: {count_text(count)} messages from {count_text(sequence)} on: {text}")
             if name == "late_join":
                 self.before_joining += count
-            elif name == "snapshot":
-                self.made_up += count
 
     def _note_status(self, batch: Batch) -> None:
         for letter, value in batch.status[["code", "value"]].tolist():
@@ -151,7 +147,7 @@ class Watch:
         now = self.snapshot(final=final)
         p50 = now["receive_to_python_p50_us"]
         late = "" if p50 is None else f"; packet to Python p50 {p50:.0f} us"
-        missing = f"{count_text(now['messages_missing'] - self.before_joining - self.made_up)} missing"
+        missing = f"{count_text(now['messages_missing'] - self.before_joining)} missing"
         return (
             f"{count_text(now['messages'])} messages, {count_text(now['messages_per_s'])} a second; "
             f"{missing}; {count_text(now['lost'])} read too late{late}"
@@ -160,14 +156,14 @@ class Watch:
     def problems(self) -> list[str]:
         """What did not go well, one line each."""
         counters = self.feed.stats.as_dict()
-        counters["messages_missing"] -= self.before_joining + self.made_up
+        counters["messages_missing"] -= self.before_joining
         found = problems(counters)
         if self.before_joining and not self.books_are_whole:
             late = f"{count_text(self.before_joining)} messages were sent before the feed joined: books are not whole"
             found.insert(0, late)
-        if self.made_up:
+        if replaced := counters["messages_replaced"]:
             took = counters["recovery_longest_ns"] / 1e6
-            found.append(f"{count_text(self.made_up)} messages not seen: a snapshot took their place; {took:,.0f} ms")
+            found.append(f"{count_text(replaced)} messages not seen: a snapshot took their place; {took:,.0f} ms")
         if self.lost:
             found.append(
                 f"{count_text(self.lost)} records read too late: this process fell behind by more than the ring"

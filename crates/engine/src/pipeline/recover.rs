@@ -1,7 +1,7 @@
 //! The other way of a packet: what is done when messages are missing, as [`Recovery`](barewire_line::Recovery) decides it.
 //! Everything here is cold.
 
-use barewire_line::{Arrival, LineChange, SessionId, Step, Stored};
+use barewire_line::{Arrival, LineChange, Room, SessionId, Step, Stored};
 use barewire_types::{Flags, Seq, StatusCode, TsSource, UnixNanos};
 use barewire_wire::binaryfile;
 
@@ -207,9 +207,14 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             let step = self.recovery.no_room(arrival.at, &mut self.sequencer);
             self.act(step, arrival.at, &mut NoServices);
         } else {
-            let Some(missing) = self.sequencer.make_room(arrival) else { return false };
-            self.lost(&missing, arrival.at);
-            self.recovery.lost();
+            match self.sequencer.make_room(arrival, self.recovery.may_fetch()) {
+                Room::Lost(missing) => {
+                    self.lost(&missing, arrival.at);
+                    self.recovery.lost();
+                }
+                Room::Suspended => {}
+                Room::None => return false,
+            }
         }
         true
     }
@@ -276,11 +281,19 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// Looks which lines are silent, and tells of those that went silent or are heard again. A few instructions a line:
     /// for every millisecond, not for every packet.
     pub fn look_at_lines(&mut self, now: UnixNanos) {
-        while let Some(LineChange { line, down }) = self.watch.look(now, self.sequencer.lines(), self.has_ended) {
+        let idle = self.sequencer.is_ending();
+        while let Some(LineChange { line, down }) = self.watch.look(now, self.sequencer.lines(), idle) {
             self.counters.add(Counter::LineFailures, u64::from(down));
             self.status(if down { StatusCode::LineDown } else { StatusCode::LineUp }, line.into(), now);
             self.out.end_of_packet();
         }
+    }
+
+    /// The same by the time of the line that was last heard: in a file, a time in which nothing came on any line is nobody's
+    /// silence.
+    pub fn compare_lines(&mut self) {
+        let heard = self.sequencer.lines().iter().map(|line| line.last_heard).max();
+        self.look_at_lines(heard.unwrap_or(UnixNanos::ABSENT));
     }
 
     /// Sums up the lines' lags into the counters. A microsecond: for every tenth of a second.

@@ -124,6 +124,7 @@ impl Way {
                 break;
             }
             self.now = self.now.max(now);
+            pipeline.compare_lines();
             self.network.tick(self.now);
             while let Some((line, at, payload)) = self.network.arrive(self.now) {
                 let input = Input { line, payload, ts_recv: at, ts_source: TsSource::Capture };
@@ -132,7 +133,6 @@ impl Way {
                     _ => pipeline.packet(&input),
                 }
             }
-            pipeline.look_at_lines(self.now);
             if pipeline.is_waiting() {
                 pipeline.recover(self.now, true, &mut *self.network);
             }
