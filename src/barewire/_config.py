@@ -21,7 +21,6 @@ from . import _time
 from ._config_checks import (
     Table,
     calendar_date,
-    cpu,
     distinct,
     file_name,
     group_id,
@@ -31,14 +30,18 @@ from ._config_checks import (
     unicast,
     wrong,
 )
+from ._config_receive import AfXdpConfig, IoUringConfig, PacketMmapConfig, ReceiveConfig
 from ._config_recovery import RecoveryConfig, RerequestConfig, SnapshotConfig
 from ._errors import ConfigError
 
 __all__ = [
+    "AfXdpConfig",
     "BookConfig",
     "Config",
     "FeedConfig",
+    "IoUringConfig",
     "LineConfig",
+    "PacketMmapConfig",
     "ReceiveConfig",
     "RecoveryConfig",
     "RerequestConfig",
@@ -98,27 +101,6 @@ class FeedConfig(Table):
         list[Annotated[str, Field(min_length=1, max_length=32, description="a symbol")]] | None,
         Field(min_length=1, description='a list of symbols, e.g. ["AAPL", "MSFT"]; left out: all'),
     ] = None
-
-
-class ReceiveConfig(Table):
-    """How packets are received: the `[receive]` table."""
-
-    mode: Annotated[
-        Literal["blocking", "busy"],
-        Field(description='"blocking" (gentle: sleeps until a packet comes) or "busy" (fastest: takes a whole core)'),
-    ] = "blocking"
-    core: Annotated[
-        int | None,
-        AfterValidator(lambda value: None if value is None else cpu(value)),
-        Field(description="the core to pin the feed's thread to; left out: not pinned"),
-    ] = None
-    rcvbuf_bytes: Annotated[
-        int, Field(ge=4096, le=1 << 30, description="the socket's receive buffer in bytes, 4096 to 1073741824")
-    ] = 16 << 20
-    busy_poll_us: Annotated[
-        int, Field(ge=0, le=1_000_000, description="microseconds of SO_BUSY_POLL, 0 (off) to 1000000")
-    ] = 0
-    timestamps: Annotated[bool, Field(description="true (the kernel stamps every packet) or false")] = True
 
 
 class SequencingConfig(Table):
@@ -228,7 +210,7 @@ class Config(Table):
             "midnight_ns": _time.midnight_ns(self.feed.date or _time.today()),
             "symbols": self.feed.symbols,
             "records": list(self.feed.records),
-            **self.receive.model_dump(),
+            "receive": self.receive.to_core(),
             "lines": [line.model_dump() for line in self.lines],
             "sequencing": {
                 "hold_us": self.sequencing.hold_us,

@@ -29,6 +29,7 @@ records = ["mbo", "bbo"]           # order events and trades; best bid and offer
 
 {_LINES}
 [receive]
+# path = "kernel"                  # or "io_uring", "packet_mmap", "af_xdp": past the kernel's stack, with privileges
 mode = "blocking"                  # "busy" is faster and takes a whole core
 # core = 1                         # pin the feed's thread
 # rcvbuf_bytes = 16777216          # the socket's buffer; net.core.rmem_max may allow less

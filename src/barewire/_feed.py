@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -251,17 +250,12 @@ class Feed:
     @property
     def receive_report(self) -> list[str]:
         """What was asked of the system and what was got (receive buffer, timestamps, pinning), one line each."""
-        return [self._with_line_name(line) for line in self._core.receive_report]
+        return self._core.receive_report
 
     def __repr__(self) -> str:
         state = "running" if self.running else "ended" if self.ended else "stopped"
         lines = ", ".join(f"{line.name} {line.group}:{line.port}" for line in self.config.lines)
         return f"<Feed {self.config.feed.name!r} {self.config.feed.protocol}: {lines}; {state}>"
-
-    def _with_line_name(self, text: str) -> str:
-        """The core knows lines by their number."""
-        found = re.match(r"line ([0-9]+)(?=:)", text)
-        return f"line {self.config.lines[int(found[1])].name}{text[found.end() :]}" if found else text
 
     def _announced(self, first: int) -> list[tuple[int, str]]:
         """From the ring, so that the feed's thread need not be asked."""

@@ -111,7 +111,11 @@ WRONG = [
     ("recovery", 5, "recovery = 5: expected tables [recovery.rerequest] and [recovery.snapshot]"),
     ("recovery.snapsot", {}, "recovery.snapsot: unknown key; did you mean snapshot?"),
     ("receive.mod", "busy", "receive.mod: unknown key; did you mean mode?"),
-    ("receive.xyz", 1, "receive.xyz: unknown key; expected one of: mode, core, rcvbuf_bytes, busy_poll_us, timestamps"),
+    (
+        "receive.xyz",
+        1,
+        "receive.xyz: unknown key; expected one of: path, mode, core, rcvbuf_bytes, busy_poll_us, timestamps, io_uring, packet_mmap, af_xdp",
+    ),
     ("fed", {}, "fed: unknown key; did you mean feed?"),
     ("lines", [], "lines = []: expected one [[lines]] table for each line, 1 to 8"),
     ("lines", {}, "lines = a table: expected one [[lines]] table for each line, 1 to 8"),

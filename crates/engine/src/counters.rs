@@ -52,6 +52,10 @@ counters! {
     KernelTruncated = "kernel_truncated",
     /// Datagrams from another sender than the line's configured source (never seen by the feed).
     KernelWrongSource = "kernel_wrong_source",
+    /// Fragments of datagrams, where frames are received; they are not put together (never seen by the feed).
+    KernelFragments = "kernel_fragments",
+    /// Frames that are no datagram for the feed, where frames are received: bad headers or checksums (never seen by the feed).
+    KernelMalformed = "kernel_malformed",
     /// Gaps declared.
     Gaps = "gaps",
     /// Messages declared lost. One that comes after all is a duplicate.

@@ -3,6 +3,7 @@
 //! - [`pipeline`]: the way of a packet, from its bytes to records.
 //! - [`venue`]: what a venue must say for itself; [`nasdaq`] says it for ITCH 5.0.
 //! - [`live`]: the feed thread; [`replay`]: the same pipeline over a file, in the caller's thread.
+//! - [`receive`]: which way packets come in.
 //! - [`recovery`]: what a feed asks of the world when messages are missing.
 //! - [`inspect`]: messages of a file as text.
 //! - [`counters`]: every statistic; [`sink`]: where records go.
@@ -17,6 +18,7 @@ pub mod inspect;
 pub mod live;
 pub mod nasdaq;
 pub mod pipeline;
+pub mod receive;
 pub mod recovery;
 pub mod replay;
 pub mod sink;

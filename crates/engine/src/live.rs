@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use barewire_book::OutOfMemory;
 use barewire_io::affinity::{self, AffinityError};
-use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode, Timestamps};
 use barewire_io::memory::{self, CachePrefetch, HugePages};
 use barewire_io::{LineConfig, OpenError, Receiver, Waker, clock};
 use barewire_line::{Requests, Snapshots};
@@ -22,6 +21,7 @@ use barewire_ring::{Producer, Reader, RingConfig, RingError};
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
 use crate::pipeline::{Input, LineSummary, Pipeline, REPLIES, Sequencing};
+use crate::receive::{ReceivePath, Visitor};
 use crate::recovery::{LiveServices, RecoveryConfig, ServicesError};
 
 /// How often the statistics page is brought up to date.
@@ -43,8 +43,10 @@ type Task = Box<dyn FnOnce(&LivePipeline) + Send>;
 pub struct LiveConfig {
     /// The lines to receive.
     pub lines: Vec<LineConfig>,
+    /// Their names, for the report.
+    pub line_names: Vec<String>,
     /// How to receive them.
-    pub kernel: KernelOptions,
+    pub receive: ReceivePath,
     /// The core that the feed thread has for itself.
     pub core: Option<usize>,
     /// How long to wait for what is missing.
@@ -116,15 +118,23 @@ impl Live {
     /// # Errors
     ///
     /// Every [`StartError`]; nothing is left open then.
-    pub fn start(mut config: LiveConfig) -> Result<Live, StartError> {
-        let waits = config.kernel.mode == Mode::Blocking;
-        let mut receiver = KernelReceiver::open(&config.lines, config.kernel).map_err(StartError::Open)?;
+    pub fn start(config: LiveConfig) -> Result<Live, StartError> {
+        let (path, lines, names) = (config.receive.clone(), config.lines.clone(), config.line_names.clone());
+        let waits = path.waits();
+        path.open(&lines, &names, Start { config, waits }).map_err(StartError::Open)?
+    }
+
+    fn start_with<R: Receiver + Send + 'static>(
+        mut config: LiveConfig,
+        mut receiver: R,
+        waits: bool,
+        mut report: Vec<String>,
+    ) -> Result<Live, StartError> {
         receiver.set_timeout(Some(LONGEST_WAIT));
         let mut services = LiveServices::open(&config.recovery, receiver.waker()).map_err(StartError::Services)?;
         if let Some(replies) = services.replies() {
             receiver.watch(replies.fd());
         }
-        let mut report = receive_report(&receiver);
         config.sequencing.lines = config.lines.len();
         config.sequencing.recovery = plan(&config.recovery);
         let intake = Intake { receiver, services, waits };
@@ -250,9 +260,23 @@ impl Drop for Live {
     }
 }
 
+/// Starts a feed on the receive path that was opened for it.
+struct Start {
+    config: LiveConfig,
+    waits: bool,
+}
+
+impl Visitor for Start {
+    type Output = Result<Live, StartError>;
+
+    fn visit<R: Receiver + Send + 'static>(self, receiver: R, report: Vec<String>) -> Self::Output {
+        Live::start_with(self.config, receiver, self.waits, report)
+    }
+}
+
 /// Where a feed's packets come from: lines, and servers when asked.
-struct Intake {
-    receiver: KernelReceiver,
+struct Intake<R> {
+    receiver: R,
     services: LiveServices,
     /// Whether the receiver sleeps when there is nothing.
     waits: bool,
@@ -280,7 +304,12 @@ fn plan(config: &RecoveryConfig) -> barewire_line::RecoveryConfig {
 }
 
 /// The loop. Makes no system call besides the receiver's, allocates nothing, and waits only where the receiver does.
-fn run(pipeline: &mut LivePipeline, mut intake: Intake, stop: &AtomicBool, tasks: &Inbox<Task>) -> io::Result<()> {
+fn run<R: Receiver>(
+    pipeline: &mut LivePipeline,
+    mut intake: Intake<R>,
+    stop: &AtomicBool,
+    tasks: &Inbox<Task>,
+) -> io::Result<()> {
     let result = receive(pipeline, &mut intake, stop, tasks);
     // What the kernel dropped since it was last asked; where it cannot say any more, that is what `result` is about.
     let _ = intake.receiver.refresh();
@@ -294,7 +323,12 @@ fn run(pipeline: &mut LivePipeline, mut intake: Intake, stop: &AtomicBool, tasks
     result
 }
 
-fn receive(pipeline: &mut LivePipeline, intake: &mut Intake, stop: &AtomicBool, tasks: &Inbox<Task>) -> io::Result<()> {
+fn receive<R: Receiver>(
+    pipeline: &mut LivePipeline,
+    intake: &mut Intake<R>,
+    stop: &AtomicBool,
+    tasks: &Inbox<Task>,
+) -> io::Result<()> {
     let (mut next_flush, mut flushes) = (0, 0u64);
     let mut was_waiting = false;
     while !stop.load(Ordering::Relaxed) {
@@ -351,12 +385,14 @@ fn hear_replies(pipeline: &mut LivePipeline, services: &mut LiveServices) {
 }
 
 /// Copies the counters to the ring's statistics page, where others read them without touching this thread.
-fn flush(pipeline: &mut LivePipeline, intake: &Intake) {
+fn flush<R: Receiver>(pipeline: &mut LivePipeline, intake: &Intake<R>) {
     let received = intake.receiver.counters();
     let counters: &mut Counters = pipeline.counters();
     counters.set(Counter::KernelDrops, received.kernel_drops);
     counters.set(Counter::KernelTruncated, received.truncated);
     counters.set(Counter::KernelWrongSource, received.wrong_source);
+    counters.set(Counter::KernelFragments, received.fragments);
+    counters.set(Counter::KernelMalformed, received.malformed + received.not_udp + received.other_destination);
     let asked = intake.services.counters();
     counters.set(Counter::RequestsUnsent, asked.send_errors);
     counters.set(Counter::RepliesWrongSource, asked.wrong_source);
@@ -366,24 +402,6 @@ fn flush(pipeline: &mut LivePipeline, intake: &Intake) {
         producer.set_stat(index, value);
     }
     producer.heartbeat(clock::now());
-}
-
-fn receive_report(receiver: &KernelReceiver) -> Vec<String> {
-    let line = |report: &barewire_io::kernel::LineReport| {
-        let buffer = match report.rcvbuf_asked_bytes {
-            Some(asked) if report.rcvbuf_bytes < asked => format!(
-                "receive buffer {} bytes where {asked} were asked for (raise net.core.rmem_max, or grant CAP_NET_ADMIN)",
-                report.rcvbuf_bytes
-            ),
-            _ => format!("receive buffer {} bytes", report.rcvbuf_bytes),
-        };
-        let times = match report.timestamps {
-            Timestamps::Timestamping | Timestamps::TimestampNs => "receive times by the kernel",
-            _ => "receive times by the feed thread",
-        };
-        format!("line {}: {buffer}; {times}", report.line)
-    };
-    receiver.reports().iter().map(line).collect()
 }
 
 /// Asks for huge pages behind the books' tables, before they are first touched.

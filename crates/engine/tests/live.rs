@@ -7,6 +7,7 @@ use barewire_book::Capacity;
 use barewire_engine::live::{Live, LiveConfig, StartError};
 use barewire_engine::nasdaq::Setup;
 use barewire_engine::pipeline::Sequencing;
+use barewire_engine::receive::ReceivePath;
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::LineConfig;
 use barewire_io::kernel::{KernelOptions, Mode};
@@ -31,7 +32,8 @@ fn line(line: u8, group: SocketAddrV4) -> LineConfig {
 fn config(groups: &[SocketAddrV4], mode: Mode) -> LiveConfig {
     LiveConfig {
         lines: groups.iter().enumerate().map(|(n, group)| line(n as u8, *group)).collect(),
-        kernel: KernelOptions { mode, rcvbuf_bytes: None, ..KernelOptions::default() },
+        line_names: vec!["A".to_owned(), "B".to_owned()],
+        receive: ReceivePath::Kernel(KernelOptions { mode, rcvbuf_bytes: None, ..KernelOptions::default() }),
         core: None,
         recovery: barewire_engine::recovery::RecoveryConfig::default(),
         sequencing: Sequencing::default(),

@@ -109,7 +109,7 @@ impl Default for PacketMmapOptions {
         PacketMmapOptions {
             mode: Mode::Busy,
             version: Version::V2,
-            ring_bytes: 16 << 20,
+            ring_bytes: 64 << 20,
             slot_bytes: 2048,
             block_bytes: 256 << 10,
             rcvbuf_bytes: 4 << 20,

@@ -9,7 +9,6 @@ use barewire_engine::pipeline::{MAX_LINES, Sequencing};
 use barewire_engine::recovery::{RecoveryConfig, RerequestConfig, SnapshotConfig};
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::LineConfig;
-use barewire_io::kernel::{KernelOptions, Mode};
 use barewire_ring::RingConfig;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -18,12 +17,14 @@ use pyo3::types::PyDict;
 use crate::books::{self, Top};
 use crate::errors;
 use crate::lines;
+use crate::receive::ReceiveOptions;
 use crate::ring::{Ring, ring_error};
 
 /// One line, as the configuration has it.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Line {
+    name: String,
     group: String,
     port: u16,
     interface: Option<String>,
@@ -144,11 +145,7 @@ struct Config {
     midnight_ns: u64,
     symbols: Option<Vec<String>>,
     records: Vec<String>,
-    mode: String,
-    core: Option<usize>,
-    rcvbuf_bytes: usize,
-    busy_poll_us: u32,
-    timestamps: bool,
+    receive: ReceiveOptions,
     sequencing: SequencingOptions,
     recovery: RecoveryOptions,
     lines: Vec<Line>,
@@ -213,14 +210,9 @@ impl Config {
         }
         Ok(LiveConfig {
             lines,
-            kernel: KernelOptions {
-                mode: if self.mode == "blocking" { Mode::Blocking } else { Mode::Busy },
-                rcvbuf_bytes: Some(self.rcvbuf_bytes),
-                timestamps: self.timestamps,
-                busy_poll_us: Some(self.busy_poll_us).filter(|us| *us > 0),
-                ..KernelOptions::default()
-            },
-            core: self.core,
+            line_names: self.lines.iter().map(|line| line.name.clone()).collect(),
+            core: self.receive.core,
+            receive: self.receive.path()?,
             sequencing: Sequencing {
                 hold_ns: self.sequencing.hold_us.saturating_mul(1_000),
                 capacity: self.sequencing.capacity,

@@ -13,6 +13,7 @@ mod impair;
 mod lines;
 mod listener;
 mod long_call;
+mod receive;
 mod replay;
 mod ring;
 mod sim;

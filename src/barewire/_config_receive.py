@@ -1,0 +1,128 @@
+"""The part of the configuration that says which way packets come in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from ._config_checks import Table, cpu
+
+__all__ = ["AfXdpConfig", "IoUringConfig", "PacketMmapConfig", "ReceiveConfig"]
+
+
+class IoUringConfig(Table):
+    """What is special to the path `io_uring`: the `[receive.io_uring]` table."""
+
+    buffers: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=32_768,
+            description="packets that the kernel can put down before they are taken, 1 to 32768: few stay in the cache",
+        ),
+    ] = 128
+    sqpoll_idle_ms: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=60_000,
+            description="milliseconds after which a kernel thread that does the receiving sleeps, 1 to 60000; "
+            "left out: there is none",
+        ),
+    ] = None
+    sqpoll_core: Annotated[int | None, Field(ge=0, description="that thread's core; left out: any")] = None
+
+
+class PacketMmapConfig(Table):
+    """What is special to the path `packet_mmap`: the `[receive.packet_mmap]` table."""
+
+    ring_bytes: Annotated[
+        int, Field(ge=65_536, le=2 << 30, description="an interface's ring in bytes, 65536 to 2147483648")
+    ] = 64 << 20
+    slot_bytes: Annotated[
+        int, Field(ge=256, le=131_072, description="bytes of a slot, 256 to 131072; a longer frame costs a system call")
+    ] = 2048
+    block_timeout_ms: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1000,
+            description="milliseconds after which version 3 of the ring hands over a block, 1 to 1000; "
+            "left out: version 2, which hands over every packet at once",
+        ),
+    ] = None
+    fanout_group: Annotated[
+        int | None,
+        Field(ge=0, le=65_535, description="a group in which receivers share packets, 0 to 65535; left out: none"),
+    ] = None
+    fanout_mode: Annotated[
+        Literal["hash", "round-robin", "cpu", "rollover", "random", "queue"],
+        Field(description='how they do: "hash", "round-robin", "cpu", "rollover", "random" or "queue"'),
+    ] = "hash"
+
+
+class AfXdpConfig(Table):
+    """What is special to the path `af_xdp`: the `[receive.af_xdp]` table."""
+
+    attach: Annotated[
+        Literal["auto", "native", "generic"],
+        Field(
+            description='where the program runs: "auto" (the driver where it can), "native" (or not at all), "generic"'
+        ),
+    ] = "auto"
+    transfer: Annotated[
+        Literal["auto", "zero-copy", "copy"],
+        Field(description='how packets come: "auto" (by the card where it can), "zero-copy" (or not at all), "copy"'),
+    ] = "auto"
+    queues: Annotated[
+        list[Annotated[int, Field(ge=0, le=1023, description="the number of a queue, 0 to 1023")]] | None,
+        Field(min_length=1, description="a list of the card's queues to take packets from; left out: all"),
+    ] = None
+    frames: Annotated[
+        int | None,
+        Field(ge=64, le=1 << 20, description="packets that one queue holds, 64 to 1048576; left out: 16384 or fewer"),
+    ] = None
+    huge_pages: Annotated[bool, Field(description="true (use huge pages where there are any) or false")] = True
+    busy_poll_budget: Annotated[
+        int, Field(ge=1, le=65_535, description="packets of one look at the driver under busy_poll_us, 1 to 65535")
+    ] = 64
+    vlan: Annotated[
+        int | None,
+        Field(ge=1, le=4094, description="id of the VLAN that packets are tagged with, 1 to 4094; left out: none"),
+    ] = None
+
+
+class ReceiveConfig(Table):
+    """How packets are received: the `[receive]` table."""
+
+    path: Annotated[
+        Literal["kernel", "io_uring", "packet_mmap", "af_xdp"],
+        Field(
+            description='"kernel" (sockets: works everywhere), "io_uring", "packet_mmap" (a ring of frames) or '
+            '"af_xdp" (past the kernel)'
+        ),
+    ] = "kernel"
+    mode: Annotated[
+        Literal["blocking", "busy"],
+        Field(description='"blocking" (gentle: sleeps until a packet comes) or "busy" (fastest: takes a whole core)'),
+    ] = "blocking"
+    core: Annotated[
+        int | None,
+        AfterValidator(lambda value: None if value is None else cpu(value)),
+        Field(description="the core to pin the feed's thread to; left out: not pinned"),
+    ] = None
+    rcvbuf_bytes: Annotated[
+        int, Field(ge=4096, le=1 << 30, description="the socket's receive buffer in bytes, 4096 to 1073741824")
+    ] = 16 << 20
+    busy_poll_us: Annotated[
+        int, Field(ge=0, le=1_000_000, description="microseconds of SO_BUSY_POLL, 0 (off) to 1000000")
+    ] = 0
+    timestamps: Annotated[bool, Field(description="true (the kernel stamps every packet) or false")] = True
+    io_uring: Annotated[IoUringConfig, Field(description="a [receive.io_uring] table")] = IoUringConfig()
+    packet_mmap: Annotated[PacketMmapConfig, Field(description="a [receive.packet_mmap] table")] = PacketMmapConfig()
+    af_xdp: Annotated[AfXdpConfig, Field(description="a [receive.af_xdp] table")] = AfXdpConfig()
+
+    def to_core(self) -> dict[str, Any]:
+        """The dictionary that the compiled core takes."""
+        return self.model_dump()
