@@ -110,6 +110,10 @@ format: $(STAMPS)/requirements-dev ## rewrite the sources as lint wants them
 bench: build $(PEERS)/installed ## decode, book and ring throughput beside the peers from PyPI (BENCH_ARGS=--help)
 	$(BIN)/python benches/peers.py --peers $(PEERS)/bin/python $(BENCH_ARGS)
 
+.PHONY: bench-recovery
+bench-recovery: build ## what a feed loses and how long it takes to recover, with lines that lose packets
+	$(BIN)/python benches/recovery.py $(BENCH_ARGS)
+
 .PHONY: instructions
 instructions: | check-tools ## instructions a message on the hot path, counted by callgrind
 	@bash benches/instructions.sh
