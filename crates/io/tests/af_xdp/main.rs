@@ -180,7 +180,10 @@ fn overruns_are_counted_to_the_packet() {
             let (mut sent, mut received) = (0_u64, Vec::new());
             for burst in [10, 64, 65, 1_000, 63, 5_000] {
                 let payloads: Vec<[u8; 8]> = (sent..sent + burst).map(u64::to_be_bytes).collect();
-                payloads.chunks(50).for_each(|part| send(&mut right, A, part.iter().map(|payload| &payload[..])));
+                for part in payloads.chunks(50) {
+                    send(&mut right, A, part.iter().map(|payload| &payload[..]));
+                    let_softirqs_run();
+                }
                 sent += burst;
                 // Until the softirqs of the sender's last packets have run.
                 until(&mut receiver, |counters| all(counters) >= sent, |kept| received.push(number(&kept.payload)));
@@ -223,6 +226,9 @@ fn queues_share_the_memory_and_split_the_packets() {
             for n in 0..SENDERS * EACH {
                 // Queues are chosen by addresses and ports.
                 into.inject(&udp_from(None, (RIGHT, 7_000 + (n % SENDERS) as u16), (A, PORT), &n.to_be_bytes()));
+                if n % 50 == 0 {
+                    let_softirqs_run();
+                }
             }
         };
         let mut receiver = open(std::slice::from_ref(&group), small());

@@ -88,6 +88,12 @@ pub fn until(receiver: &mut AfXdpReceiver, done: impl Fn(&ReceiverCounters) -> b
     }
 }
 
+/// Between the interfaces are queues of some hundred packets, which drop without AF_XDP's knowing when many are sent while
+/// the kernel's softirqs have to wait.
+pub fn let_softirqs_run() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
 /// What comes when nothing should.
 pub fn quiet(receiver: &mut AfXdpReceiver) -> usize {
     std::thread::sleep(Duration::from_millis(5));
