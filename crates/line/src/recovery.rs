@@ -218,8 +218,20 @@ impl Recovery {
     fn forget_pieces(&mut self) {
         self.pieces = [None; PIECES];
         self.cut_to = 0;
+        self.forget_hole();
+    }
+
+    /// The hole at the stream's end is given up. What was asked for behind it goes on: those have had their time meanwhile.
+    fn forget_hole(&mut self) {
         self.hole = None;
         self.in_vain = false;
+    }
+
+    fn is_time_to_try_again(&self, now: UnixNanos) -> bool {
+        match (self.fetch, self.config.snapshots) {
+            (Fetch::Again { since }, Some(snapshots)) => passed(since, now, snapshots.retry_ns),
+            _ => false,
+        }
     }
 
     /// Says what is to be done; ask again until it is [`Step::Wait`]. `now` is the time; `by` is that by which what is
@@ -230,14 +242,13 @@ impl Recovery {
             self.since.get_or_insert(now);
             return self.await_snapshot(now, stream);
         }
-        if let (Fetch::Again { since }, Some(snapshots)) = (self.fetch, self.config.snapshots)
-            && passed(since, now, snapshots.retry_ns)
-            && !stream.has_ended()
-        {
-            stream.suspend();
-            return self.fetch(0);
-        }
+        // A hole that has only just been seen is left its time: where the try fails, it would be lost.
+        let again = self.is_time_to_try_again(now) && !stream.has_ended();
         if !stream.is_waiting() {
+            if again {
+                stream.suspend();
+                return self.fetch(0);
+            }
             self.settle(now);
             return Step::Wait;
         }
@@ -254,12 +265,13 @@ impl Recovery {
             return Step::Wait;
         }
         self.since.get_or_insert(now);
-        self.forget_pieces();
         // While a snapshot is waited for that repairs everything, one more hole is one more thing it repairs.
-        if self.may_fetch() {
+        if self.may_fetch() || again {
+            self.forget_pieces();
             stream.suspend();
             return self.fetch(0);
         }
+        self.forget_hole();
         stream.give_up(by).map_or(Step::Wait, Step::Lost)
     }
 
@@ -411,7 +423,7 @@ impl Recovery {
         if self.may_fetch() {
             self.fetch = Fetch::Again { since: UnixNanos::ABSENT };
         }
-        self.forget_pieces();
+        self.forget_hole();
     }
 
     /// The snapshot came, and was [spliced in](Sequencer::splice); it is being loaded.

@@ -411,15 +411,19 @@ impl Sequencer {
     }
 
     /// What lies behind a hole that was filled or given up may be another: it has been missing since what is behind *it*
-    /// came.
+    /// came. Where nothing is held behind it, somebody only said so: that it is missing begins to count now, for what is
+    /// next may be about to come.
     fn look_at_next_hole(&mut self) {
-        if self.horizon > self.next
-            && let Some(behind) = self.ring.first_from(self.next, self.horizon)
-            && let Some((_, came)) = self.ring.get(behind)
-        {
+        if self.horizon <= self.next {
+            return;
+        }
+        let behind = self.ring.first_from(self.next, self.horizon);
+        if let Some((_, came)) = behind.and_then(|behind| self.ring.get(behind)) {
             self.missing_since = came.at;
             // It came, and so did what showed the hole before it.
             self.evidence = self.to_give_up();
+        } else {
+            self.missing_since = self.heard;
         }
     }
 
@@ -579,7 +583,8 @@ impl Sequencer {
         };
         self.stray = Some((packet.session, strays));
         // While the current session speaks, another one is somebody else's.
-        let quiet = packet.at == UnixNanos::ABSENT || packet.at.0.saturating_sub(self.heard.0) >= QUIET_NS;
+        // A clock that was set back counts as silence, or the next session would be a stranger until it has caught up.
+        let quiet = packet.at == UnixNanos::ABSENT || packet.at.0.abs_diff(self.heard.0) >= QUIET_NS;
         let begins = packet.sequence.0 <= 1 && packet.content != Content::Heartbeat;
         if quiet && (begins || strays >= TO_BELIEVE) { Outcome::NewSession } else { Outcome::ForeignSession }
     }

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod recovery;
+
 const HOLD_NS: u64 = 1_000;
 const CAPACITY: u32 = 64;
 
