@@ -13,8 +13,9 @@
 //! length is possible, that its total length lies within the bytes given and the header within that; that UDP follows;
 //! that the packet is no fragment; that UDP's length is possible and lies within IP's. [`Datagram::payload`] is then
 //! what UDP's length says: neither Ethernet's padding, nor a frame check sequence, nor a capture device's trailer
-//! leaks into it ([`trailer`] returns those). Header options are skipped. Checksums are not looked at, since cards
-//! check them and captures of a sending machine hold unfinished ones; [`verified_datagram`] does look.
+//! leaks into it ([`trailer`] returns those). Header options are skipped, and so is a time that a switch has put behind
+//! the MAC addresses ([`crate::trailers`]). Checksums are not looked at, since cards check them and captures of a sending
+//! machine hold unfinished ones; [`verified_datagram`] does look.
 //!
 //! [`encode_headers`] and [`encode`] write frames that pass every check, checksums included.
 
@@ -24,6 +25,8 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use barewire_types::layout;
 use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
+
+use crate::trailers::{self, ETHERTYPE_ARISTA};
 
 /// Length of the Ethernet, IPv4 and UDP headers in bytes, without tags and options.
 pub const UDP_HEADERS_LEN: usize = size_of::<Headers>();
@@ -264,11 +267,34 @@ pub fn trailer(ethernet_frame: &[u8]) -> Result<&[u8], FrameError> {
     Ok(Parts::of(packet)?.behind)
 }
 
-/// Steps over the Ethernet header and any number of tags.
+/// Steps over the Ethernet header and any number of tags, and a switch's time where one is.
 #[inline]
 fn ipv4_in_ethernet(frame: &[u8]) -> Result<(Option<u16>, &[u8]), FrameError> {
-    let (ethernet, mut rest) = Ethernet::ref_from_prefix(frame).map_err(|_| FrameError::Truncated)?;
-    let mut ethertype = ethernet.ethertype.get();
+    let (ethernet, rest) = Ethernet::ref_from_prefix(frame).map_err(|_| FrameError::Truncated)?;
+    let (vlan, ethertype, rest) = behind_tags(ethernet.ethertype.get(), rest)?;
+    if ethertype == ETHERTYPE_IPV4 {
+        return Ok((vlan, rest));
+    }
+    ipv4_behind_time(ethernet.ethertype.get(), rest)
+}
+
+/// As [`ipv4_in_ethernet`] where a capture switch has put a time behind the MAC addresses.
+#[cold]
+fn ipv4_behind_time(ethertype: u16, rest: &[u8]) -> Result<(Option<u16>, &[u8]), FrameError> {
+    if ethertype != ETHERTYPE_ARISTA {
+        return Err(FrameError::NotIpv4);
+    }
+    let rest = trailers::behind_arista(rest).ok_or(FrameError::NotIpv4)?;
+    let (ethertype, rest) = U16::ref_from_prefix(rest).map_err(|_| FrameError::Truncated)?;
+    match behind_tags(ethertype.get(), rest)? {
+        (vlan, ETHERTYPE_IPV4, rest) => Ok((vlan, rest)),
+        _ => Err(FrameError::NotIpv4),
+    }
+}
+
+/// Steps over tags: the innermost one's id, the ethertype of what follows, and that.
+#[inline]
+fn behind_tags(mut ethertype: u16, mut rest: &[u8]) -> Result<(Option<u16>, u16, &[u8]), FrameError> {
     let mut vlan = None;
     while let ETHERTYPE_VLAN | ETHERTYPE_STACKED_VLAN = ethertype {
         let (tag, behind) = Tag::ref_from_prefix(rest).map_err(|_| FrameError::Truncated)?;
@@ -277,7 +303,7 @@ fn ipv4_in_ethernet(frame: &[u8]) -> Result<(Option<u16>, &[u8]), FrameError> {
         ethertype = tag.ethertype.get();
         rest = behind;
     }
-    if ethertype == ETHERTYPE_IPV4 { Ok((vlan, rest)) } else { Err(FrameError::NotIpv4) }
+    Ok((vlan, ethertype, rest))
 }
 
 /// An IPv4 packet taken apart, every length checked.

@@ -9,6 +9,7 @@
 //! - [`soupbintcp`]: SoupBinTCP 3.00, Nasdaq's sequenced messages over TCP.
 //! - [`itch50`]: Nasdaq TotalView-ITCH 5.0, the messages themselves.
 //! - [`glimpse50`]: GLIMPSE 5.0, a snapshot of ITCH 5.0's books.
+//! - [`trailers`]: receive times that capture switches write into frames.
 //!
 //! # Contract
 //!
@@ -34,6 +35,7 @@ pub mod itch50;
 pub mod moldudp64;
 pub mod soupbintcp;
 mod spec;
+pub mod trailers;
 mod u48;
 
 pub use spec::{Described, FieldCodes, MessageSpec, ProtocolSpec, Structure, Value, value};
@@ -41,4 +43,4 @@ pub use u48::U48;
 
 /// Every protocol this crate knows, with its tables.
 pub const PROTOCOLS: &[&ProtocolSpec] =
-    &[&itch50::SPEC, &moldudp64::SPEC, &binaryfile::SPEC, &soupbintcp::SPEC, &glimpse50::SPEC];
+    &[&itch50::SPEC, &moldudp64::SPEC, &binaryfile::SPEC, &soupbintcp::SPEC, &glimpse50::SPEC, &trailers::SPEC];
