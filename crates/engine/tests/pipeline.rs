@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use barewire_book::Capacity;
 use barewire_engine::counters::Counter;
 use barewire_engine::nasdaq::{Nasdaq, Setup};
-use barewire_engine::pipeline::{Input, Pipeline, Sequencing};
+use barewire_engine::pipeline::{Input, Pipeline, REPLIES, Sequencing};
 use barewire_engine::recovery::NoServices;
 use barewire_engine::sink::Memory;
 use barewire_engine::venue::{Publish, Subscription};
@@ -335,6 +335,22 @@ fn a_feed_left_on_overnight_knows_what_day_it_is() {
 }
 
 /// A message that may be anything: right, wrong, cut, of a type that there is not; ids from so few that they collide.
+/// A server's numbers are no more to be trusted than a line's.
+#[test]
+fn a_reply_whose_numbers_run_past_the_last_one_is_malformed() {
+    let mut feed = feed(Subscription::All);
+    let day = day(1, 3);
+    hand(&mut feed, 0, &packet(1, &day[..1]));
+    for first in [u64::MAX, u64::MAX - 1, u64::MAX - 2] {
+        let reply = packet(first, &day);
+        feed.reply(&Input { line: REPLIES, payload: &reply, ts_recv: UnixNanos(78), ts_source: TsSource::Kernel });
+    }
+    let counters = feed.counters();
+    counters.check().expect("counters sum up");
+    assert_eq!(counters.get(Counter::PacketsMalformed), 3);
+    assert_eq!(counters.get(Counter::NextSequence), 2);
+}
+
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
     let body =
         (prop::sample::select(b"AFECXDUPQBSRHhIZ".to_vec()), prop::collection::vec(any::<u8>(), 60), 0u8..6, 0u8..6);

@@ -14,8 +14,10 @@ use barewire_engine::pipeline::Sequencing;
 use barewire_engine::replay::{Replay, ReplayConfig};
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::capture::{BinaryFileWriter, Capture, Format, PcapWriter};
+use barewire_line::Snapshots;
 use barewire_ring::RingRecord;
-use barewire_sim::{Exchange, ExchangeConfig, MAX_MESSAGE_LEN, MessageBuffer};
+use barewire_sim::recovery::Fault;
+use barewire_sim::{Exchange, ExchangeConfig, Impairment, MAX_MESSAGE_LEN, MessageBuffer, Site, SiteConfig};
 use barewire_types::{Record, Seq, UnixNanos};
 use barewire_wire::moldudp64::{Builder, Session};
 
@@ -309,4 +311,38 @@ fn messages_held_until_the_end_are_counted() {
     assert_eq!(replay.messages(), 40);
     assert_eq!(replay.counters().get(Counter::Messages), 40);
     assert_eq!(replay.counters().get(Counter::MessagesMissing), 20);
+}
+
+/// A network with nobody to ask but a snapshot server that says nothing.
+fn bad_network(lines: Vec<Impairment>) -> Box<Site> {
+    Box::new(Site::new(SiteConfig { lines, rerequest: vec![], snapshot: vec![Fault::Silent], ..SiteConfig::default() }))
+}
+
+/// A time that is wrong by eighty years is passed over, though somebody waits for something all that time.
+#[test]
+fn a_time_that_is_wrong_does_not_hold_a_replay_up() {
+    let day = day(100);
+    let parts: Vec<_> = day.chunks(20).collect();
+    let far = TIME + 80 * 365 * 86_400_000 * MS;
+    let (file, _) = pcap(&[(TIME, 1, parts[0]), (TIME, 21, parts[1]), (TIME, 41, parts[2]), (far, 61, parts[3])]);
+    let mut config = config(None);
+    config.sequencing.recovery.snapshots = Some(Snapshots { servers: 1, attempts: 1, retry_ns: 10_000 * MS });
+    let mut replay = Replay::new(Script::new([Says::Bytes(file)]).capture(Format::Pcap), config).expect("memory");
+    replay.send_over(bad_network(vec![Impairment { drop: vec![1..2, 9..10], ..Impairment::default() }]), 1);
+    read_all(&mut replay);
+    assert_eq!(replay.messages(), 60);
+    assert_eq!(replay.counters().get(Counter::MessagesMissing), 20);
+}
+
+/// What is under way when the capture is over arrives, however late.
+#[test]
+fn the_last_packets_arrive_however_late() {
+    let day = day(60);
+    let packets: Vec<_> = day.chunks(20).enumerate().map(|(n, part)| (TIME, n as u64 * 20 + 1, part)).collect();
+    let (file, _) = pcap(&packets);
+    let mut replay = replay(file, Format::Pcap, None);
+    let longest = Impairment { delay_ns: 60_000 * MS, jitter_ns: 60_000 * MS, ..Impairment::default() };
+    replay.send_over(bad_network(vec![longest]), 1);
+    read_all(&mut replay);
+    assert_eq!(replay.counters().get(Counter::Packets), 3);
 }

@@ -234,6 +234,10 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                 match framed.content {
                     Content::Heartbeat | Content::Messages(0) => Counter::PacketsHeartbeat,
                     Content::EndOfSession => Counter::PacketsEndOfSession,
+                    // As of a line: numbers past 2^64.
+                    Content::Messages(count) if framed.sequence.0.checked_add(count.into()).is_none() => {
+                        Counter::PacketsMalformed
+                    }
                     Content::Messages(_) => {
                         let came = barewire_line::Came { at: input.ts_recv, ts_source: input.ts_source, line: REPLIES };
                         match self.fill(framed.messages, framed.session, framed.sequence, came) {

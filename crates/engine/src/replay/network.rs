@@ -16,8 +16,13 @@ const MAX_PAYLOAD: usize = 1_400;
 const SESSION: Session = Session(*b"REPLAY0001");
 /// How often the feed looks at its timers while it waits for something, ns of the capture's time.
 const TICK_NS: u64 = 250_000;
-/// How long the network is listened to when the capture is over, ns of its time.
-const LINGER_NS: u64 = 60_000_000_000;
+/// How long the network is listened to when the capture is over, ns of its time: a packet may be under way for two minutes.
+const LINGER_NS: u64 = 180_000_000_000;
+/// When nothing has arrived for so long, the feed looks at its timers ever less often, ns: an hour in which nothing was sent
+/// would take long, and a time that is wrong by years for ever.
+const QUIET_NS: u64 = 60_000_000_000;
+/// How many times it looks then until the quiet has lasted twice as long, or nearly so.
+const QUIET_LOOKS: u64 = 256;
 
 /// What lies between an exchange and a feed: lines that lose, repeat and delay, and servers behind them. Time is the
 /// capture's.
@@ -116,8 +121,11 @@ impl Way {
 
     /// Time passes until `to`: what arrives until then is worked off, timers too.
     fn pass(&mut self, pipeline: &mut Pipeline<Books, Memory>, to: UnixNanos) {
+        let mut quiet_since = self.now;
         loop {
-            let timer = if pipeline.is_waiting() { self.now.0.saturating_add(TICK_NS) } else { u64::MAX };
+            let quiet_ns = self.now.0.saturating_sub(quiet_since.0);
+            let tick_ns = if quiet_ns < QUIET_NS { TICK_NS } else { quiet_ns / QUIET_LOOKS };
+            let timer = if pipeline.is_waiting() { self.now.0.saturating_add(tick_ns) } else { u64::MAX };
             let arrival = self.network.next_arrival().map_or(u64::MAX, |at| at.0);
             let now = UnixNanos(timer.min(arrival));
             if now > to || now.0 == u64::MAX {
@@ -127,6 +135,7 @@ impl Way {
             pipeline.compare_lines();
             self.network.tick(self.now);
             while let Some((line, at, payload)) = self.network.arrive(self.now) {
+                quiet_since = self.now;
                 let input = Input { line, payload, ts_recv: at, ts_source: TsSource::Capture };
                 match line {
                     REPLIES => pipeline.reply(&input),
@@ -142,10 +151,6 @@ impl Way {
 
     /// The capture is over: listens to what is still under way, and to what servers still bring.
     pub(super) fn drain(&mut self, pipeline: &mut Pipeline<Books, Memory>) {
-        let last = UnixNanos(self.now.0.saturating_add(LINGER_NS));
-        while self.now < last && (self.network.next_arrival().is_some() || pipeline.is_waiting()) {
-            let to = UnixNanos(self.now.0 + TICK_NS.max(1));
-            self.pass(pipeline, to);
-        }
+        self.pass(pipeline, UnixNanos(self.now.0.saturating_add(LINGER_NS)));
     }
 }
