@@ -67,6 +67,49 @@ fn lines_hear_their_own_on_every_interface() {
     }
 }
 
+/// A sender on this machine may hand the kernel a run of datagrams in one piece: towards an interface with native XDP the
+/// kernel cuts it up.
+#[test]
+fn runs_of_datagrams_come_one_by_one() {
+    in_namespace(|| {
+        let mut receiver = open(&[line(0, A, "left")], AfXdpOptions { attach: Attach::Native, ..small() });
+        let mut right = sender("right", RIGHT, true);
+        let payloads: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![n; 200]).collect();
+        send(&mut right, A, payloads.iter().map(Vec::as_slice));
+        assert_ne!(right.counters().segmented, 0);
+        let kept: Vec<_> = take(&mut receiver, 40).into_iter().map(|kept| kept.payload).collect();
+        assert_eq!(kept, payloads);
+    });
+}
+
+/// An interface that is down, or goes down for a while, is received from once it is up.
+#[test]
+fn interfaces_may_be_down_for_a_while() {
+    in_namespace(|| {
+        run("ip link set left down").unwrap();
+        let mut receiver = open(&[line(0, A, "left")], small());
+        for n in 0..3_u64 {
+            assert_eq!(quiet(&mut receiver), 0);
+            receiver.refresh().unwrap();
+            run("ip link set left up").unwrap();
+            send_until_it_comes(&mut receiver, n);
+            run("ip link set left down").unwrap();
+        }
+    });
+}
+
+/// An interface that was just set up drops packets for a moment.
+fn send_until_it_comes(receiver: &mut barewire_io::af_xdp::AfXdpReceiver, n: u64) {
+    let begun = std::time::Instant::now();
+    let mut came = false;
+    while !came {
+        inject("right", &udp(None, RIGHT, A, PORT, &n.to_be_bytes()));
+        receiver.receive(&mut |packet| came |= number(packet.payload) == n).unwrap();
+        assert!(begun.elapsed() < PATIENCE, "{:?}", receiver.counters());
+    }
+    quiet(receiver);
+}
+
 /// Only what the lines are for is taken: everything else reaches the kernel's stack, where a packet socket sees it.
 #[test]
 fn other_traffic_reaches_the_kernel() {
