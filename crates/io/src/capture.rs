@@ -23,6 +23,7 @@ mod input;
 mod pcap;
 mod pcapng;
 mod source;
+mod switch;
 mod watched;
 mod write;
 
@@ -37,6 +38,7 @@ pub use end::{Damage, End};
 pub use error::{CaptureError, Head};
 pub use frame::{Frame, LinkType};
 pub use source::Compression;
+pub use switch::{SwitchClock, SwitchTime, SwitchTimes};
 pub use watched::{Look, Watched};
 pub use write::{BinaryFileWriter, PcapWriter, WriteError};
 

@@ -20,7 +20,8 @@
 //! are set to by default. The header's version says TAI or UTC; TAI is converted by the leap seconds known when this was
 //! written (37 s since 2017). Its short form has the seconds' low 16 bits: the time nearest to the frame's other time is
 //! meant, so that one must be right to 9 hours. Its long form takes its low 34 bits when the frame comes in and the rest
-//! when it leaves: where these roll over in between it is 4 s late ([`Stamp::may_be_late`]).
+//! when it leaves: where these roll over in between, in the last moments of every fourth second, it is 4 s late
+//! ([`Stamp::may_be_late`]).
 //!
 //! # Contract
 //!
@@ -133,6 +134,8 @@ const VERSION_UTC_64: u16 = 0x0110;
 const NS: u64 = 1_000_000_000;
 /// 2010-01-01: before any of these products.
 const EARLIEST_SECONDS: u64 = 1_262_304_000;
+/// A frame is through the switch within 10 ms.
+const LATE_FROM_NS: u32 = 990_000_000;
 /// How far a believable time may be from the frame's other time.
 const FARTHEST_NS: u64 = 86_400 * NS;
 /// The longest frame, FCS included, that may have been padded.
@@ -179,7 +182,7 @@ pub struct Stamp {
     pub port: u8,
     /// Whether the switch says that its clock was not good.
     pub degraded: bool,
-    /// Whether the form is one that can be 4 s late.
+    /// Whether it was taken in those moments in which it can come out 4 s late.
     pub may_be_late: bool,
 }
 
@@ -374,13 +377,12 @@ fn header(ethernet_frame: &[u8], near: UnixNanos) -> Result<Stamp, StampError> {
     if ethernet.ethertype.get() != ETHERTYPE_ARISTA {
         return Err(StampError::Missing);
     }
-    let ts = header_time(rest, near).ok_or(StampError::Implausible)?;
-    let long =
-        AristaHeader::ref_from_prefix(rest).ok().and_then(|(header, _)| Form::of(header)).is_some_and(|f| f.long);
-    Ok(Stamp { kind: Kind::Arista7280, ts, device: 0, port: 0, degraded: false, may_be_late: long })
+    let (ts, may_be_late) = header_time(rest, near).ok_or(StampError::Implausible)?;
+    Ok(Stamp { kind: Kind::Arista7280, ts, device: 0, port: 0, degraded: false, may_be_late })
 }
 
-fn header_time(rest: &[u8], near: UnixNanos) -> Option<UnixNanos> {
+/// The time behind Arista's ethertype, and whether it can be late.
+fn header_time(rest: &[u8], near: UnixNanos) -> Option<(UnixNanos, bool)> {
     let (header, rest) = AristaHeader::ref_from_prefix(rest).ok()?;
     let form = Form::of(header)?;
     let (seconds, ns) = if form.long {
@@ -395,8 +397,9 @@ fn header_time(rest: &[u8], near: UnixNanos) -> Option<UnixNanos> {
         let distance = at.seconds.get().wrapping_sub(around as u16).cast_signed();
         (around.checked_add_signed(distance.into())?, at.nanoseconds.get())
     };
-    let seconds = if form.tai { seconds.checked_sub(tai_ahead(seconds, true))? } else { seconds };
-    time(seconds, ns, near)
+    let utc = if form.tai { seconds.checked_sub(tai_ahead(seconds, true))? } else { seconds };
+    let may_be_late = form.long && seconds % 4 == 3 && ns >= LATE_FROM_NS;
+    Some((time(utc, ns, near)?, may_be_late))
 }
 
 /// By how many seconds TAI is ahead of UTC at a time in the one or the other. From a leap second's beginning on it is one

@@ -11,7 +11,7 @@ const NEAR: UnixNanos = UnixNanos(1_454_635_868_495_676_000);
 
 fn stamp(kind: Kind, ts: UnixNanos) -> Stamp {
     let (device, port) = if kind == Kind::Arista7280 { (0, 0) } else { (165, 14) };
-    Stamp { kind, ts, device, port, degraded: false, may_be_late: kind == Kind::Arista7280 }
+    Stamp { kind, ts, device, port, degraded: false, may_be_late: false }
 }
 
 fn plain(vlan: Option<u16>, payload: &[u8]) -> Vec<u8> {
@@ -126,6 +126,17 @@ fn versions_say_the_time_scale_and_the_form() {
     assert_eq!(read(Kind::Arista7280, &frame, NEAR), Err(StampError::Missing));
 }
 
+/// The low 34 bits are the nanoseconds and two of the seconds' bits.
+#[test]
+fn a_time_that_can_be_late_says_so() {
+    let frame = plain(None, &[7; 37]);
+    for (seconds, ns, late) in [(3, 990_000_000, true), (3, 989_999_999, false), (0, 999_999_999, false)] {
+        let ts = UnixNanos((1_600_000_000 + seconds) * NS + ns);
+        let expected = Stamp { may_be_late: late, ..stamp(Kind::Arista7280, ts) };
+        assert_eq!(read(Kind::Arista7280, &stamped(&frame, &expected, false), ts), Ok(expected));
+    }
+}
+
 /// IERS: 35 s until the end of June 2015, 36 until the end of 2016, then 37.
 #[test]
 fn tai_goes_through_leap_seconds() {
@@ -221,7 +232,7 @@ proptest! {
             device: if arista { 0 } else { device.into() },
             port: if arista { 0 } else { port },
             degraded: degraded && kind == Kind::Metamako,
-            may_be_late: arista,
+            may_be_late: arista && seconds % 4 == 3 && ns >= 990_000_000,
         };
         let frame = plain(vlan, &payload);
         let out = stamped(&frame, &stamp, new_fcs);
