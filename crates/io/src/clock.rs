@@ -1,6 +1,31 @@
-//! The machine's clocks, read without entering the kernel.
+//! The machine's clocks: read, compared with each other, never set.
+//!
+//! - [`now`], [`monotonic`]: the system's clocks, read without entering the kernel.
+//! - [`tsc`]: the time of day by the processor's counter, in some ten nanoseconds, with a bound.
+//! - [`phc`]: a network card's clock; [`correlation`]: its times as times of day, with a bound.
+//! - [`discipline`]: what the kernel says of its clock; TAI, leap seconds, and the trap of 37 seconds.
+//!
+//! A bound is how far a time may be from the clock that it follows, either way. Bounds of clocks that follow each other
+//! add up.
+
+mod counter;
+mod timeline;
+
+pub mod correlation;
+pub mod discipline;
+pub mod phc;
+pub mod tsc;
 
 use barewire_types::UnixNanos;
+
+/// A time, and how far it may be off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounded {
+    /// The time.
+    pub time: UnixNanos,
+    /// How far it may be from the clock that it follows, nanoseconds either way.
+    pub bound_ns: u64,
+}
 
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -7,6 +7,7 @@
 //! - [`send`]: UDP in batches, for the simulator.
 //! - [`request`]: asks servers by UDP, and hears only them; [`stream`]: TCP whose waits can be ended.
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
+//! - [`hwstamp`]: whether a card stamps what it receives.
 //! - [`clock`], [`affinity`], [`memory`], [`interfaces`]: what a feed asks of the machine before and beside its loop.
 //!
 //! A new receive path is one module with one type that implements [`Receiver`].
@@ -26,6 +27,7 @@ pub mod affinity;
 pub mod capture;
 pub mod clock;
 pub mod file;
+pub mod hwstamp;
 pub mod interfaces;
 pub mod io_uring;
 pub mod kernel;
