@@ -32,6 +32,8 @@ const REFRESH_FLUSHES: u64 = 100;
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// The same while something is missing, for which there are timers.
 const SHORT_WAIT: Duration = Duration::from_micros(500);
+/// The same while a snapshot is being loaded, a part of it after each look.
+const NO_WAIT: Duration = Duration::ZERO;
 
 /// The books of a live feed.
 pub type Books = Nasdaq<CachePrefetch>;
@@ -330,7 +332,7 @@ fn receive<R: Receiver>(
     tasks: &Inbox<Task>,
 ) -> io::Result<()> {
     let (mut next_flush, mut flushes) = (0, 0u64);
-    let mut was_waiting = false;
+    let mut waits = LONGEST_WAIT;
     while !stop.load(Ordering::Relaxed) {
         let received = intake.receiver.receive(&mut |packet| {
             pipeline.packet(&Input {
@@ -348,9 +350,14 @@ fn receive<R: Receiver>(
         if is_waiting {
             pipeline.recover(clock::now(), received == 0, &mut intake.services);
         }
-        if is_waiting != was_waiting {
-            was_waiting = is_waiting;
-            intake.receiver.set_timeout(Some(if is_waiting { SHORT_WAIT } else { LONGEST_WAIT }));
+        let wait = match is_waiting {
+            false => LONGEST_WAIT,
+            true if pipeline.is_loading() => NO_WAIT,
+            true => SHORT_WAIT,
+        };
+        if wait != waits {
+            waits = wait;
+            intake.receiver.set_timeout(Some(wait));
         }
         let now = clock::monotonic();
         if now >= next_flush {

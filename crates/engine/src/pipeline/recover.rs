@@ -36,6 +36,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.sequencer.is_waiting() || self.recovery.has_plans() || self.fetching
     }
 
+    /// Whether a snapshot is being loaded, a part of it with each [`recover`](Self::recover).
+    pub fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
     /// Whether a server may be about to answer.
     #[inline(always)]
     pub fn is_asking(&self) -> bool {
