@@ -49,6 +49,20 @@ pub fn run(script: &str) -> Result<(), String> {
     }
 }
 
+/// Waits until interfaces that were set up send: until then they have a queue that drops everything and says nothing.
+pub fn settle(interfaces: &[&str]) -> Result<(), String> {
+    for interface in interfaces {
+        run(&format!(
+            "for n in $(seq 1000); do
+                 case $(ip link show dev {interface}) in *'qdisc noop '*) sleep 0.01;; *) exit 0;; esac
+             done
+             echo {interface} stays down >&2
+             exit 1"
+        ))?;
+    }
+    Ok(())
+}
+
 /// Moves this thread into a new network namespace with a pair of interfaces, or says why it cannot.
 pub fn enter() -> Result<(), String> {
     // SAFETY: unshare takes no pointers; it moves this thread alone.
@@ -62,6 +76,7 @@ pub fn enter() -> Result<(), String> {
          ip address add 10.99.0.3/24 dev right
          ip link set left up
          ip link set right up")?;
+    settle(&["left", "right"])?;
     // Both ends belong to one machine here, which otherwise refuses packets from its own address.
     for end in ["left", "right"] {
         for (name, value) in [("accept_local", "1"), ("rp_filter", "0")] {
