@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from .._errors import BarewireError, ConfigError, ProtocolError
-from . import bench, demo, inspect, replay, run, sim
+from . import bench, demo, doctor, inspect, replay, run, sim
 from ._terminal import error
 
 __all__ = ["main", "run_command_line"]
@@ -56,13 +56,15 @@ app.command(short_help="A file through the engine: books, events, statistics.")(
 app.command(short_help="Every message of a file, a line or a JSON object each.")(inspect.inspect)
 app.command(short_help="A simulated exchange that publishes multicast.")(sim.sim)
 app.add_typer(bench.app, name="bench", short_help="How fast this machine is.")
+app.command(short_help="What this machine would give a feed, and what to change.")(doctor.doctor)
 
 
 def run_command_line(arguments: Sequence[str]) -> int:
     """Runs one command. Returns the exit status; everything was said on standard error."""
     command = typer.main.get_command(app)
     try:
-        status = command.main(list(arguments) or ["--help"], prog_name="barewire", standalone_mode=False)
+        given = list(arguments)
+        status = command.main(given or ["--help"], prog_name="barewire", standalone_mode=False, obj=tuple(given))
         sys.stdout.flush()
     except SystemExit as left:
         # typer's answer to a closed pipe; a strategy may also leave this way.

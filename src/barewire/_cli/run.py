@@ -11,6 +11,7 @@ import typer
 
 from .._defaults import RECORD_KINDS
 from .._errors import BarewireError, ConfigError
+from ._onload import enter_onload
 from ._options import DurationOption, JsonOption
 from ._terminal import count_text, error, note, print_json, warn
 from .replay import OutputFormatOption, OutputOption, RecordsOption, check_output
@@ -33,6 +34,7 @@ def _print_example(asked: bool) -> None:
 
 
 def run(
+    context: typer.Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file; see --example-config.")],
     strategy: Annotated[
         str | None, typer.Option("--strategy", "-s", metavar="WHERE", help="file.py:Class or package.module:Class.")
@@ -43,6 +45,7 @@ def run(
     records: RecordsOption = "bbo",
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two status lines.")] = 1.0,
     live: Annotated[bool, typer.Option("--live", help="A live table of books instead of status lines.")] = False,
+    onload: Annotated[bool, typer.Option("--onload", help="Run under OpenOnload, sockets in user space.")] = False,
     as_json: JsonOption = False,
     example_config: Annotated[  # noqa: ARG001 (its callback acts)
         bool,
@@ -63,6 +66,8 @@ def run(
     if output == "-" and (live or as_json):
         raise ConfigError("--output - takes standard output for the events; leave out --live and --json")
     feed = Feed.from_config(config)
+    if onload:
+        enter_onload(context.obj, feed.config.receive.path)
     if output is not None:
         check_output(output, output_format, config)
         if records not in RECORD_KINDS or records not in feed.config.feed.records:

@@ -18,7 +18,7 @@ class Found(NamedTuple):
     found: str
     matters: Matters
     mend: str = ""
-    """The command that mends it, or a phrase where no command can."""
+    """The command that mends it; behind a `#`, in words, what no command can. Either may be pasted into a shell."""
     best: str = ""
     """What would be best, where the check's own text does not fit."""
 

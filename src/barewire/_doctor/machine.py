@@ -96,7 +96,7 @@ class Machine:
                 f"echo 'GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT {arguments}\"' | "
                 f"sudo tee /etc/default/grub.d/barewire-{name}.cfg && sudo update-grub && sudo reboot"
             )
-        return f"start the kernel with: {arguments}"
+        return f"# add to the kernel's command line: {arguments}"
 
     def kernel_version(self) -> tuple[int, int]:
         """Major and minor. Raises OSError and ValueError."""
@@ -135,7 +135,7 @@ class Machine:
         """Where a program is on the PATH."""
         for folder in self.environment.get("PATH", "").split(os.pathsep):
             place = self.path(f"{folder}/{program}")
-            if folder.startswith("/") and place.is_file() and os.access(place, os.X_OK):
+            if folder.startswith("/") and os.access(place, os.X_OK) and place.is_file():
                 return f"{folder.rstrip('/')}/{program}"
         return None
 
@@ -147,9 +147,10 @@ def parse_cores(text: str) -> frozenset[int]:
         if not part or part == "(null)":
             continue
         first, _, last = part.partition("-")
-        low, high = int(first), int(last or first)
-        if not 0 <= low <= high < _MAX_CORES:
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < _MAX_CORES):
             raise ValueError(f"{text!r} is no list of cores")
+        low, high = int(first), int(last)
         found.update(range(low, high + 1))
     return frozenset(found)
 

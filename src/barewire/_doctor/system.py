@@ -38,7 +38,7 @@ def io_uring_errno() -> int:
 
 
 def stolen_share() -> float:
-    """The share of a short busy loop during which this core stood still although the kernel thought that it ran: 0 to 1.
+    """The share of a short busy loop for which this core stood still though the kernel thought that it ran: 0 to 1.
 
     A hypervisor that takes the core away often tells nobody. Time for which the kernel ran something else does not
     count, since the thread's own clock stood still, too.

@@ -1,0 +1,179 @@
+"""Which receive paths would work here; of each that would not, the one thing to mend first."""
+
+from __future__ import annotations
+
+from .capabilities import grant, missing
+from .card import xdp_mode
+from .finding import Check, Found, PathVerdict, fine
+from .kernel import IO_URING_SINCE, io_uring_trouble
+from .memory import huge_pages_command, memlock_bytes
+from .scene import Scene, cards
+
+__all__ = ["CHECKS", "dpdk_version", "verdicts"]
+
+_AF_XDP_CAPABILITIES = ("cap_net_raw", "cap_net_admin", "cap_bpf")
+_ONLOAD_DRIVERS = frozenset({"sfc", "efct", "xilinx_efct"})
+_MIN_UMEM_BYTES = 8 << 20
+
+
+def verdicts(scene: Scene) -> tuple[PathVerdict, ...]:
+    """One for every path, in the order from the plainest to the one that needs most."""
+    found = []
+    for path, judge in _JUDGES.items():
+        try:
+            found.append(judge(scene))
+        except (OSError, ValueError) as error:
+            text = getattr(error, "strerror", None) or str(error)
+            found.append(PathVerdict(path, False, f"cannot tell: {text.lower()}", None))
+    return tuple(found)
+
+
+def _no(path: str, why: str, mend: str) -> PathVerdict:
+    return PathVerdict(path, False, why, mend)
+
+
+def _kernel(_: Scene) -> PathVerdict:
+    return PathVerdict("kernel", True, "sockets", None)
+
+
+def _io_uring(scene: Scene) -> PathVerdict:
+    if scene.machine.kernel_version() < IO_URING_SINCE:
+        return _no("io_uring", "the kernel is older than 6.1", "# install a newer kernel")
+    trouble = io_uring_trouble(scene)
+    if trouble is not None:
+        return _no("io_uring", *trouble)
+    return PathVerdict("io_uring", True, "sockets through a ring", None)
+
+
+def _has_protocol(scene: Scene, name: str) -> bool:
+    """Whether the kernel has this kind of socket (/proc/net/protocols)."""
+    return any(line.split()[:1] == [name] for line in scene.machine.read("/proc/net/protocols").splitlines())
+
+
+def _packet_mmap(scene: Scene) -> PathVerdict:
+    if missing(scene.machine, ["cap_net_raw"]):
+        return _no("packet_mmap", "CAP_NET_RAW is not held", grant(scene.machine, ["cap_net_raw"]))
+    if not _has_protocol(scene, "PACKET"):
+        return _no("packet_mmap", "the kernel has no packet sockets loaded", "sudo modprobe af_packet")
+    return PathVerdict("packet_mmap", True, "a ring that the kernel fills", None)
+
+
+def _af_xdp(scene: Scene) -> PathVerdict:
+    if scene.machine.kernel_version() < (5, 11):
+        return _no("af_xdp", "the kernel is older than 5.11", "# install a newer kernel")
+    if not _has_protocol(scene, "XDP"):
+        return _no("af_xdp", "the kernel has no AF_XDP sockets", "# use a kernel built with CONFIG_XDP_SOCKETS")
+    lacking = missing(scene.machine, _AF_XDP_CAPABILITIES)
+    if lacking:
+        names = " and ".join(name.upper() for name in lacking)
+        return _no("af_xdp", f"{names} not held", grant(scene.machine, _AF_XDP_CAPABILITIES))
+    if missing(scene.machine, ["cap_ipc_lock"]) and memlock_bytes(scene)[0] < _MIN_UMEM_BYTES:
+        return _no(
+            "af_xdp",
+            "the memlock limit leaves no room for packet memory",
+            grant(scene.machine, (*_AF_XDP_CAPABILITIES, "cap_ipc_lock")),
+        )
+    modes = [f"{xdp_mode(card)[0]} on {card.name}" for card in cards(scene) if card.name != "lo"]
+    return PathVerdict("af_xdp", True, ", ".join(modes) or "generic, on loopback", None)
+
+
+def dpdk_version(scene: Scene) -> str | None:
+    """The version that pkg-config would find, from the same files."""
+    folders = scene.machine.environment.get("PKG_CONFIG_PATH", "").split(":")
+    for parent in ("/usr/local/lib", "/usr/lib", "/usr/local/lib64", "/usr/lib64"):
+        folders.append(f"{parent}/pkgconfig")
+        folders += [f"{parent}/{name}/pkgconfig" for name in ("x86_64-linux-gnu", "aarch64-linux-gnu")]
+    for folder in filter(None, folders):
+        for line in scene.machine.text(f"{folder}/libdpdk.pc").splitlines():
+            if line.startswith("Version:"):
+                return line.partition(":")[2].strip()
+    return None
+
+
+def _dpdk(scene: Scene) -> PathVerdict:
+    version = dpdk_version(scene)
+    if version is None:
+        install = (
+            "sudo dnf install dpdk-devel" if scene.machine.exists("/usr/bin/dnf") else "sudo apt install libdpdk-dev"
+        )
+        return _no("dpdk", "libdpdk is not installed", install)
+    lacking = missing(scene.machine, ("cap_net_raw", "cap_net_admin", "cap_ipc_lock"))
+    if lacking:
+        names = " and ".join(name.upper() for name in lacking)
+        return _no("dpdk", f"{names} not held", grant(scene.machine, ("cap_net_raw", "cap_net_admin", "cap_ipc_lock")))
+    if not scene.machine.memory().get("HugePages_Free"):
+        return _no("dpdk", f"DPDK {version}, but no huge page is free", huge_pages_command(scene, 512))
+    hardware = [card for card in cards(scene) if card.is_hardware]
+    bifurcated = [card.name for card in hardware if card.driver.startswith("mlx")]
+    if bifurcated:
+        return PathVerdict("dpdk", True, f"DPDK {version}, on {', '.join(bifurcated)} beside the kernel", None)
+    if hardware and not scene.machine.exists("/dev/vfio/vfio"):
+        return _no(
+            "dpdk", f"DPDK {version}, but vfio is not loaded: only through virtual devices", "sudo modprobe vfio-pci"
+        )
+    if hardware and not scene.machine.names("/sys/kernel/iommu_groups"):
+        flags = scene.machine.cpu_flags()
+        vendor = "intel" if "vmx" in flags else "amd"
+        return _no(
+            "dpdk",
+            f"DPDK {version}, but there is no IOMMU: only through virtual devices",
+            scene.machine.add_boot_arguments(f"{vendor}_iommu=on iommu=pt"),
+        )
+    where = (
+        f"on {', '.join(card.name for card in hardware)}, taken from the kernel" if hardware else "on virtual devices"
+    )
+    return PathVerdict("dpdk", True, f"DPDK {version}, {where}", None)
+
+
+def _onload(scene: Scene) -> PathVerdict:
+    launcher = scene.machine.which("onload")
+    suitable = [card.name for card in cards(scene) if card.driver in _ONLOAD_DRIVERS]
+    if launcher is None:
+        if not suitable:
+            return _no("onload", "no Solarflare or AMD card, and no OpenOnload", "# use a card that OpenOnload drives")
+        return _no(
+            "onload", "OpenOnload is not installed", "# install OpenOnload (https://github.com/Xilinx-CNS/onload)"
+        )
+    if not scene.machine.exists("/sys/module/onload"):
+        return _no("onload", f"{launcher} is there, but its driver is not loaded", "sudo onload_tool reload")
+    if not suitable:
+        return _no(
+            "onload", f"{launcher} is there, but none of these interfaces is its", "# use a Solarflare or AMD card"
+        )
+    version = scene.machine.text("/sys/module/onload/version")
+    return PathVerdict(
+        "onload",
+        True,
+        f"{launcher}{f' {version}' if version else ''} on {', '.join(suitable)}: barewire run --onload",
+        None,
+    )
+
+
+_JUDGES = {
+    "kernel": _kernel,
+    "io_uring": _io_uring,
+    "packet_mmap": _packet_mmap,
+    "af_xdp": _af_xdp,
+    "dpdk": _dpdk,
+    "onload": _onload,
+}
+
+
+def _onload_version(scene: Scene) -> Found | None:
+    launcher = scene.machine.which("onload")
+    if launcher is None:
+        return fine("not installed", best="installed, where a card is Solarflare's or AMD's")
+    return fine(f"{launcher} {scene.machine.text('/sys/module/onload/version', '(driver not loaded)')}")
+
+
+def _dpdk_version(scene: Scene) -> Found | None:
+    version = dpdk_version(scene)
+    groups = len(scene.machine.names("/sys/kernel/iommu_groups"))
+    vfio = "vfio loaded" if scene.machine.exists("/dev/vfio/vfio") else "vfio not loaded"
+    return fine(f"{version or 'not installed'}, {vfio}, {groups or 'no'} IOMMU groups")
+
+
+CHECKS: tuple[Check[Scene], ...] = (
+    Check("onload", "OpenOnload", "installed, its driver loaded", _onload_version),
+    Check("dpdk", "DPDK", "installed, vfio loaded, an IOMMU: where the dpdk path is wanted", _dpdk_version),
+)
