@@ -17,6 +17,8 @@ use crate::pipeline::{Pipeline, Sequencing};
 use crate::sink::{Discard, Sink};
 use crate::venue::Publish;
 
+pub mod latency;
+mod legacy;
 pub mod ring;
 
 /// Messages of a slice.

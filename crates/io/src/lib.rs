@@ -8,6 +8,7 @@
 //! - [`request`]: asks servers by UDP, and hears only them; [`stream`]: TCP whose waits can be ended.
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
 //! - [`hwstamp`]: whether a card stamps what it receives.
+//! - [`legacy`], [`netns`]: for benchmarks: what there was before, and machines within the machine.
 //! - [`clock`], [`affinity`], [`memory`], [`interfaces`]: what a feed asks of the machine before and beside its loop.
 //!
 //! A new receive path is one module with one type that implements [`Receiver`].
@@ -31,7 +32,9 @@ pub mod hwstamp;
 pub mod interfaces;
 pub mod io_uring;
 pub mod kernel;
+pub mod legacy;
 pub mod memory;
+pub mod netns;
 pub mod packet_mmap;
 pub mod request;
 pub mod send;

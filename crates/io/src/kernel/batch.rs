@@ -146,7 +146,21 @@ impl Batch {
         }
     }
 
-    /// The messages that the last [`receive`](Self::receive) took.
+    /// Takes one message, waiting for it as long as the socket waits (`recvmsg`).
+    pub(crate) fn receive_one(&mut self, socket: RawFd) -> io::Result<usize> {
+        self.used = 0;
+        let Some(header) = self.headers.first_mut() else { return Ok(0) };
+        header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
+        // SAFETY: as in `receive`, of the first header alone.
+        let received = unsafe { libc::recvmsg(socket, &mut header.msg_hdr, 0) };
+        let Ok(received) = libc::c_uint::try_from(received) else { return Err(io::Error::last_os_error()) };
+        header.msg_len = received;
+        self.used = 1;
+        Ok(1)
+    }
+
+    /// The messages that the last [`receive`](Self::receive) or [`receive_one`](Self::receive_one) took.
     #[inline]
     pub(crate) fn messages(&self, received: usize) -> impl Iterator<Item = Message<'_>> {
         self.headers.iter().take(received.min(self.used)).map(|header| {

@@ -1,0 +1,142 @@
+//! The old way, kept as it was to compare with: a thread that waits for each packet (`recvmsg`, with the kernel's software
+//! time), copies it, and hands it by mutex and condition variable to the strategy's thread, which decodes it and keeps the
+//! books.
+//!
+//! Decoding, books, ring and strategy are the same as everywhere else, and so is the socket's buffer: what differs is how
+//! a packet gets there.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use barewire_io::legacy::LegacyReceiver;
+use barewire_io::{LineConfig, clock};
+use barewire_types::{TsSource, UnixNanos};
+use barewire_wire::moldudp64::HEADER_LEN;
+
+use super::latency::probe::Schedule;
+use super::latency::{Ended, Feed, RCVBUF_BYTES, RunError, Shared, has_ended, settle};
+use crate::pipeline::Input;
+use crate::recovery::NoServices;
+
+/// How long a wait lasts before a stop is looked for.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+/// Packets that may wait for the strategy's thread; what comes then is dropped, and counted.
+const CAPACITY: usize = 1 << 16;
+
+/// A packet on its way to the strategy's thread.
+#[derive(Debug)]
+struct Packet {
+    payload: Box<[u8]>,
+    ts_recv: UnixNanos,
+    ts_source: TsSource,
+}
+
+/// The queue between the two threads.
+#[derive(Debug, Default)]
+struct HandOff {
+    packets: Mutex<VecDeque<Packet>>,
+    came: Condvar,
+}
+
+impl HandOff {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Packet>> {
+        // The queue is whole whenever a thread may panic.
+        self.packets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a packet over. `false` when there is no room.
+    fn push(&self, packet: Packet) -> bool {
+        let mut packets = self.lock();
+        if packets.len() >= CAPACITY {
+            return false;
+        }
+        packets.push_back(packet);
+        drop(packets);
+        self.came.notify_one();
+        true
+    }
+
+    /// Waits for a packet.
+    fn pop(&self) -> Option<Packet> {
+        let packets = self.lock();
+        let wait = self.came.wait_timeout_while(packets, LONGEST_WAIT, |packets| packets.is_empty());
+        wait.unwrap_or_else(PoisonError::into_inner).0.pop_front()
+    }
+}
+
+/// Receives until the end of the session. The calling thread is the one that receives.
+pub(super) fn run(
+    pipeline: &mut Feed,
+    line: &LineConfig,
+    strategy_core: Option<usize>,
+    schedule: Schedule,
+    shared: &Shared,
+) -> Result<Ended, RunError> {
+    let mut receiver = LegacyReceiver::open(line, Some(RCVBUF_BYTES), LONGEST_WAIT)?;
+    let hand_off = &HandOff::default();
+    let refused = thread::scope(|scope| {
+        let strategy = thread::Builder::new().name("barewire-legacy".to_owned()).spawn_scoped(scope, move || {
+            // However it ends, the receiving thread is not left waiting.
+            let _finish = Finish(shared);
+            settle(strategy_core)?;
+            let start = shared.begin();
+            pipeline.sink_mut().arm(start, schedule);
+            strategy(pipeline, hand_off, shared);
+            Ok::<_, RunError>(())
+        })?;
+        let mut refused = 0;
+        let received = loop {
+            if shared.is_stopped() || shared.is_done() {
+                break Ok(());
+            }
+            let outcome = receiver.receive(|packet| {
+                let (ts_recv, ts_source) = (packet.ts_recv, packet.ts_source);
+                refused += u64::from(!hand_off.push(Packet { payload: packet.payload.into(), ts_recv, ts_source }));
+            });
+            if let Err(error) = outcome {
+                shared.give_up();
+                break Err(error);
+            }
+        };
+        strategy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        received?;
+        Ok::<_, RunError>(refused)
+    })?;
+    let report = vec![format!(
+        "one blocking recvmsg a packet, times by the kernel, handed to the strategy's thread by mutex and condition \
+         variable; strategy on {}",
+        strategy_core.map_or_else(|| "any core".to_owned(), |core| format!("core {core}"))
+    )];
+    Ok(Ended { report, refused, stolen_ns: None })
+}
+
+struct Finish<'a>(&'a Shared);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// The strategy's thread.
+fn strategy(pipeline: &mut Feed, hand_off: &HandOff, shared: &Shared) {
+    while !shared.is_stopped() {
+        let packet = hand_off.pop();
+        if let Some(packet) = &packet {
+            pipeline.packet(&Input {
+                line: 0,
+                payload: &packet.payload,
+                ts_recv: packet.ts_recv,
+                ts_source: packet.ts_source,
+            });
+        }
+        if pipeline.is_waiting() {
+            pipeline.recover(clock::now(), packet.is_none(), &mut NoServices);
+        }
+        if packet.is_some_and(|packet| packet.payload.len() == HEADER_LEN) && has_ended(pipeline) {
+            return;
+        }
+    }
+}
