@@ -107,9 +107,9 @@ def _time_ns(text: str, longest_ns: int = _LONGEST_DELAY_NS) -> int:
     if text == "0":
         return 0
     if found:
-        value = round(float(found[1]) * _UNITS[found[2]])
-        if value <= longest_ns:
-            return value
+        value = float(found[1]) * _UNITS[found[2]]
+        if value <= longest_ns:  # what is too long may be infinite
+            return round(value)
     raise _Wrong(f"a time such as 500ns, 20us, 1.5ms or 2s, at most {longest_ns // 10**9} s")
 
 

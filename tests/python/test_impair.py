@@ -89,6 +89,12 @@ def test_what_is_wrong_is_named(text: str, message: str) -> None:
     assert caught.value.value == text
 
 
+@pytest.mark.parametrize("unit", ["ns", "s"])
+def test_a_time_of_hundreds_of_digits_is_too_long(unit: str) -> None:
+    with pytest.raises(barewire.ConfigError, match="at most 60 s"):
+        parse(f"delay={'9' * 400}{unit}")
+
+
 def test_a_shorthand_is_named_as_it_was_typed() -> None:
     with pytest.raises(barewire.ConfigError, match=r"--loss 'A:2': expected a probability"):
         parse_impairments([Given("--loss", "A:2", "loss")], "AB")

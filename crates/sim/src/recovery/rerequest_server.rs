@@ -64,7 +64,7 @@ impl RerequestServer {
         let local = v4(socket.local_addr()?)?;
         // Answers that have to wait are looked after more often than the kernel's timeouts allow.
         match fault {
-            Fault::Slow { .. } => socket.set_nonblocking(true)?,
+            Fault::Slow { delay_ns: 1.. } => socket.set_nonblocking(true)?,
             _ => socket.set_read_timeout(Some(STOP))?,
         }
         let shared = Arc::new(Shared::default());
