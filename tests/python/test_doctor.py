@@ -1,4 +1,7 @@
-"""`barewire doctor` on machines that are not here, each report whole, and on the one that is."""
+"""`barewire doctor` on machines that are not here, each report whole, and on the one that is.
+
+`BAREWIRE_WRITE_GOLDEN=1` writes the reports anew; read what changed.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ Source of the variables: OpenOnload's user guide (UG1586), "Parameter Reference"
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -53,6 +52,8 @@ def _is_under_onload(environment: Mapping[str, str]) -> bool:
 
 def _run_under_onload(arguments: Sequence[str]) -> NoReturn:
     """Replaces this process by `onload barewire ARGUMENTS`. What the user set of EF_* stays as it is."""
+    import shutil  # here: it takes long to load
+
     launcher = shutil.which("onload")
     if launcher is None:
         raise OnloadError(

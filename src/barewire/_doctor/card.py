@@ -86,7 +86,11 @@ def xdp_mode(card: Card) -> tuple[str, bool]:
 def _xdp(card: Card) -> Found | None:
     mode, is_told = xdp_mode(card)
     text = mode if is_told else f"{mode} (by the driver's name: this kernel cannot be asked)"
-    if is_told and card.machine.xdp_features(card.machine.number(card.file("ifindex"))).has_timestamps:
+    if (
+        is_told
+        and card.is_hardware
+        and card.machine.xdp_features(card.machine.number(card.file("ifindex"))).has_timestamps
+    ):
         text += ", hardware time stamps for programs"
     if mode != "generic" or not card.is_hardware:
         return fine(text)

@@ -10,7 +10,7 @@ from .capabilities import grant, missing
 from .card import xdp_mode
 from .finding import Check, Finding, Found, PathVerdict, advice, fine, problem, run_checks
 from .machine import cores_text
-from .scene import Card, Line, Scene, cards, multicast_interface, physical
+from .scene import Card, Line, Scene, cards, likely, multicast_interface
 
 __all__ = ["findings"]
 
@@ -49,7 +49,7 @@ def _line(line: Line, scene: Scene) -> Found | None:
         return problem(f"port {line.port} is below {start} and CAP_NET_BIND_SERVICE is not held", mend)
     name = line.interface or multicast_interface(scene.machine)
     if name is None:
-        card = next(physical(scene.machine), "eth0")
+        card = next(likely(scene.machine), "eth0")
         return problem(
             "it names no interface, and the kernel has no route for multicast",
             f"sudo ip route add 224.0.0.0/4 dev {card}   # or name the line's interface",

@@ -11,7 +11,7 @@ from .machine import Machine
 if TYPE_CHECKING:
     from .._config import Config
 
-__all__ = ["Card", "Line", "Scene", "Wanted", "cards", "multicast_interface", "physical"]
+__all__ = ["Card", "Line", "Scene", "Wanted", "cards", "likely", "multicast_interface"]
 
 _DEFAULT_RCVBUF_BYTES = 16 << 20  # [receive] rcvbuf_bytes, left out
 
@@ -141,22 +141,24 @@ class Scene:
         named = [*asked, *(line.interface or multicast_interface(machine) or "" for line in wanted.lines)]
         chosen = tuple(dict.fromkeys(name for name in named if name in machine.names("/sys/class/net")))
         if not named:
-            chosen = tuple(physical(machine)) or tuple(_not_loopback(machine))
+            chosen = tuple(likely(machine))
         scene = cls(machine, wanted, chosen, 0, "")
         core, why = _choose_core(machine, wanted, scene.node)
         return cls(machine, wanted, chosen, core, why)
 
 
-def physical(machine: Machine) -> Iterator[str]:
-    """The interfaces with a device behind them."""
-    return (name for name in machine.names("/sys/class/net") if machine.exists(f"/sys/class/net/{name}/device"))
+def likely(machine: Machine) -> Iterator[str]:
+    """The interfaces with a device behind them; where there is none, those that are up, without loopback."""
+    there = machine.names("/sys/class/net")
+    hardware = [name for name in there if machine.exists(f"/sys/class/net/{name}/device")]
+    yield from hardware or (name for name in there if name != "lo" and _is_up(machine, name))
 
 
-def _not_loopback(machine: Machine) -> Iterator[str]:
-    for name in machine.names("/sys/class/net"):
-        flags = machine.text(f"/sys/class/net/{name}/flags", "0x0")
-        if name != "lo" and int(flags, 16) & 1:
-            yield name
+def _is_up(machine: Machine, interface: str) -> bool:
+    try:
+        return bool(int(machine.read(f"/sys/class/net/{interface}/flags"), 16) & 1)
+    except (OSError, ValueError):
+        return False
 
 
 def multicast_interface(machine: Machine) -> str | None:
