@@ -6,9 +6,13 @@
 //! receive time (`SO_TIMESTAMPING`) and its count of drops (`SO_RXQ_OVFL`) beside each; nothing is allocated and no
 //! other system call made for a packet.
 //!
+//! Where the card stamps packets itself, those times can be had instead ([`KernelOptions::hardware_timestamps`],
+//! [`Hardware`]).
+//!
 //! A busy receiver asks each socket in turn and returns. A blocking one first waits for any of them (`ppoll`).
 
 mod batch;
+mod nic;
 mod open;
 
 use std::io;
@@ -18,11 +22,14 @@ use std::time::Duration;
 
 use barewire_types::{TsSource, UnixNanos};
 
+use crate::clock::correlation::Fit;
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::socket::Socket;
 use crate::waits::Waits;
 use crate::{Waker, clock};
 pub(crate) use batch::Batch;
+use nic::Nics;
+pub use nic::{Hardware, HardwareCounters, MAX_BOUND_NS, SANE_NS};
 pub(crate) use open::{ask_for_times, bind, bind_to_device, check_line, join, open_line};
 
 /// How to wait for packets.
@@ -45,6 +52,10 @@ pub struct KernelOptions {
     pub rcvbuf_bytes: Option<usize>,
     /// Whether to ask for the kernel's receive times.
     pub timestamps: bool,
+    /// Whether to ask for the card's own receive times, and to set the card up for them where it is not (CAP_NET_ADMIN;
+    /// it stays so). Where there are none, the kernel's serve; [`LineReport::hardware`] says which and why. Costs some
+    /// 30 ms at the start, and some microseconds a second in [`Receiver::refresh`].
+    pub hardware_timestamps: bool,
     /// Most packets of one line that one call takes: 1 to 1,024.
     pub batch: usize,
     /// Microseconds for which the kernel may poll the card itself when nothing is there (`SO_BUSY_POLL`).
@@ -59,6 +70,7 @@ impl Default for KernelOptions {
             mode: Mode::Busy,
             rcvbuf_bytes: Some(16 << 20),
             timestamps: true,
+            hardware_timestamps: false,
             batch: 64,
             busy_poll_us: None,
             max_datagram: usize::from(u16::MAX),
@@ -87,8 +99,10 @@ pub struct LineReport {
     /// Kernel receive buffer got, bytes of what can be asked for (the kernel holds twice as much). Less than asked for:
     /// raise `net.core.rmem_max`, or give the process CAP_NET_ADMIN.
     pub rcvbuf_bytes: usize,
-    /// Where its receive times come from.
+    /// Where its receive times come from, packets with hardware times aside.
     pub timestamps: Timestamps,
+    /// Whether its packets carry hardware times, as of the opening.
+    pub hardware: Hardware,
 }
 
 /// One line's socket and what the kernel last said of it.
@@ -124,6 +138,7 @@ pub struct KernelReceiver {
     batch: Batch,
     waits: Waits,
     timestamps: bool,
+    nics: Nics,
     counters: ReceiverCounters,
     reports: Vec<LineReport>,
 }
@@ -132,6 +147,16 @@ impl KernelReceiver {
     /// What each line asked for and got, in the order of the lines.
     pub fn reports(&self) -> &[LineReport] {
         &self.reports
+    }
+
+    /// What has been counted of hardware times so far.
+    pub fn hardware_counters(&self) -> HardwareCounters {
+        self.nics.counters()
+    }
+
+    /// How the hardware times of the line with this place in the list become times of day, and how far off they may be.
+    pub fn hardware_fit(&self, index: usize) -> Option<Fit> {
+        self.nics.fit(index)
     }
 
     /// Takes one batch of one line.
@@ -151,6 +176,7 @@ impl KernelReceiver {
         counters.batches += 1;
         let mut delivered = 0;
         let mut user_time = UnixNanos::ABSENT;
+        let fit = self.nics.fit(index);
         for message in self.batch.messages(received) {
             if let Some(drops) = message.drops {
                 counters.kernel_drops += line.new_drops(drops);
@@ -163,9 +189,10 @@ impl KernelReceiver {
                 counters.wrong_source += 1;
                 continue;
             }
-            let (ts_recv, ts_source) = match message.time {
-                Some(time) => (time, TsSource::Kernel),
-                None => {
+            let (ts_recv, ts_source) = match (self.nics.time(fit.as_ref(), &message), message.time) {
+                (Some(time), _) => (time, TsSource::Nic),
+                (None, Some(time)) => (time, TsSource::Kernel),
+                (None, None) => {
                     counters.without_kernel_time += u64::from(self.timestamps);
                     // One reading serves the batch: the kernel handed it over at once.
                     if user_time == UnixNanos::ABSENT {
@@ -213,6 +240,7 @@ impl Receiver for KernelReceiver {
             let drops = line.socket.kernel_drops()?;
             self.counters.kernel_drops += line.new_drops(drops);
         }
+        self.nics.refresh();
         Ok(())
     }
 

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode, Timestamps};
+use barewire_io::hwstamp::NoHardwareStamps;
+use barewire_io::kernel::{Hardware, HardwareCounters, KernelOptions, KernelReceiver, Mode, Timestamps};
 use barewire_io::send::{Outgoing, SendOptions, UdpSender};
 use barewire_io::{LineConfig, OpenError, Receiver, clock};
 use barewire_types::{TsSource, UnixNanos};
@@ -152,6 +153,35 @@ fn without_kernel_times_the_thread_takes_them() {
     assert_eq!(kept.ts_source, TsSource::User);
     assert!(before <= kept.ts_recv && kept.ts_recv <= clock::now());
     assert_eq!(receiver.counters().without_kernel_time, 0);
+}
+
+/// The loopback has no card: it is said, and the kernel's times serve. No card here stamps anything; what would then
+/// happen is tested with faked stamps beside the code.
+#[test]
+fn without_a_card_that_stamps_the_kernels_times_serve_and_the_reason_is_told() {
+    let (port, group) = (port(), group(40));
+    let options = || KernelOptions { hardware_timestamps: true, ..KernelOptions::default() };
+    let mut receiver = open(&[line(0, group, port)], options());
+    let report = receiver.reports()[0];
+    assert_eq!(report.hardware, Hardware::Unavailable(NoHardwareStamps::Unsupported));
+    assert_ne!(report.timestamps, Timestamps::User);
+    let mut sender = sender(Ipv4Addr::LOCALHOST);
+    let begun = Instant::now();
+    loop {
+        send(&mut sender, SocketAddrV4::new(group, port), b"x");
+        if receive(&mut receiver, 1)[0].ts_source == TsSource::Kernel {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the kernel never stamps");
+    }
+    receiver.refresh().unwrap();
+    assert_eq!((receiver.hardware_counters(), receiver.hardware_fit(0)), (HardwareCounters::default(), None));
+    // Which card would it be?
+    let anywhere = LineConfig { group: Ipv4Addr::LOCALHOST, interface: None, ..line(0, group, port) };
+    let anywhere = [anywhere];
+    let hardware = open(&anywhere, options()).reports()[0].hardware;
+    assert_eq!(hardware, Hardware::Unavailable(NoHardwareStamps::NoInterface));
+    assert_eq!(open(&anywhere, KernelOptions::default()).reports()[0].hardware, Hardware::Off);
 }
 
 #[test]

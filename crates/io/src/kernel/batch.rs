@@ -35,6 +35,8 @@ pub(crate) struct Message<'a> {
     pub(crate) src: SocketAddrV4,
     /// The kernel's receive time.
     pub(crate) time: Option<UnixNanos>,
+    /// The card's receive time, by the card's clock, nanoseconds.
+    pub(crate) hardware: Option<u64>,
     /// The socket's drops up to this message, modulo 2^32, where there have been any.
     pub(crate) drops: Option<u32>,
 }
@@ -184,6 +186,7 @@ unsafe fn message(header: &libc::mmsghdr) -> Message<'_> {
         payload: None,
         src: SocketAddrV4::new(Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)), u16::from_be(name.sin_port)),
         time: None,
+        hardware: None,
         drops: None,
     };
     if head.msg_flags & libc::MSG_TRUNC == 0 {
@@ -201,8 +204,14 @@ unsafe fn message(header: &libc::mmsghdr) -> Message<'_> {
         unsafe {
             let data = libc::CMSG_DATA(control);
             match (entry.cmsg_level, entry.cmsg_type) {
-                // Three times; the first is the software one. SO_TIMESTAMPNS has that one alone.
-                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING | libc::SCM_TIMESTAMPNS) => {
+                // Three times: the software one, one that is no longer used, the card's own.
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
+                    let [software, _, hardware] = ptr::read_unaligned(data.cast::<[libc::timespec; 3]>());
+                    let (software, hardware) = (clock::nanos(software), clock::nanos(hardware));
+                    message.time = (software != 0).then_some(UnixNanos(software));
+                    message.hardware = (hardware != 0).then_some(hardware);
+                }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
                     let time = clock::nanos(ptr::read_unaligned(data.cast::<libc::timespec>()));
                     message.time = (time != 0).then_some(UnixNanos(time));
                 }
@@ -223,6 +232,44 @@ impl Drop for Batch {
         unsafe {
             libc::munmap(self.payloads.as_ptr().cast(), self.mapped);
             drop(Box::from_raw(ptr::slice_from_raw_parts_mut(self.slots.as_ptr(), self.headers.len())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A control message of the kernel's, as CMSG_DATA expects it.
+    fn control(level: libc::c_int, kind: libc::c_int, words: &[u64], out: &mut Vec<u64>) {
+        out.push((2 + words.len() as u64) * 8);
+        out.push(u64::from(level as u32) | u64::from(kind as u32) << 32);
+        out.extend(words);
+    }
+
+    /// What the kernel would write, written by hand: no card here stamps anything.
+    #[test]
+    #[cfg(all(target_pointer_width = "64", target_endian = "little"))]
+    fn the_cards_time_is_the_third() {
+        let times = |software, hardware| [software, 5, 0, 0, hardware, 7];
+        for (kind, words, time, hardware) in [
+            (libc::SCM_TIMESTAMPING, times(3, 4), Some(3_000_000_005), Some(4_000_000_007)),
+            (libc::SCM_TIMESTAMPING, [3, 5, 0, 0, 0, 0], Some(3_000_000_005), None),
+            (libc::SCM_TIMESTAMPING, [0, 0, 0, 0, 4, 7], None, Some(4_000_000_007)),
+            (libc::SCM_TIMESTAMPING, [0; 6], None, None),
+            (libc::SCM_TIMESTAMPNS, times(3, 4), Some(3_000_000_005), None),
+        ] {
+            let mut batch = Batch::new(2, 100).unwrap();
+            let mut bytes = Vec::new();
+            control(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &[9], &mut bytes);
+            control(libc::SOL_SOCKET, kind, &words, &mut bytes);
+            let header = &mut batch.headers[0];
+            header.msg_len = 0;
+            header.msg_hdr.msg_controllen = (bytes.len() * 8) as _;
+            // SAFETY: the control buffer holds 16 words, and no reference to it lives.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), header.msg_hdr.msg_control.cast(), bytes.len()) };
+            let message = batch.messages(1).next().unwrap();
+            assert_eq!((message.time.map(|time| time.0), message.hardware, message.drops), (time, hardware, Some(9)));
         }
     }
 }

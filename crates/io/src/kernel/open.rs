@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use super::nic::{Hardware, Nics};
 use super::{Batch, KernelOptions, KernelReceiver, Line, LineReport, Timestamps, address};
 use crate::error::{OpenError, Purpose};
 use crate::interfaces::local_addresses;
@@ -25,8 +26,9 @@ impl KernelReceiver {
         in_range("max_datagram", options.max_datagram, usize::from(u16::MAX))?;
         let Some(first) = lines.first() else { return Err(OpenError::NoLines) };
         let what = Purpose::Line(first.line);
-        let (lines, reports): (Vec<Line>, Vec<LineReport>) =
-            lines.iter().map(|config| open_line(config, &options)).collect::<Result<_, _>>()?;
+        let configs = lines;
+        let (lines, mut reports): (Vec<Line>, Vec<LineReport>) =
+            configs.iter().map(|config| open_line(config, &options)).collect::<Result<_, _>>()?;
         let waits = Waits::new(options.mode, lines.iter().map(|line| line.socket.fd()));
         let waits = waits.map_err(|error| OpenError::Os { what, call: "eventfd", error })?;
         let batch = Batch::new(options.batch, options.max_datagram).map_err(|error| OpenError::Os {
@@ -34,8 +36,12 @@ impl KernelReceiver {
             call: "mmap",
             error,
         })?;
+        let nics = match options.hardware_timestamps {
+            true => Nics::open(configs, &lines, &mut reports, options.timestamps),
+            false => Nics::default(),
+        };
         let (timestamps, counters) = (options.timestamps, ReceiverCounters::default());
-        Ok(KernelReceiver { lines, batch, waits, timestamps, counters, reports })
+        Ok(KernelReceiver { lines, batch, waits, timestamps, nics, counters, reports })
     }
 }
 
@@ -69,7 +75,13 @@ pub(crate) fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<
     if multicast {
         join(&socket, config, interface)?;
     }
-    let report = LineReport { line: config.line, rcvbuf_asked_bytes: options.rcvbuf_bytes, rcvbuf_bytes, timestamps };
+    let report = LineReport {
+        line: config.line,
+        rcvbuf_asked_bytes: options.rcvbuf_bytes,
+        rcvbuf_bytes,
+        timestamps,
+        hardware: Hardware::Off,
+    };
     Ok((Line { socket, number: config.line, source: config.source, drops_seen: 0 }, report))
 }
 
