@@ -132,6 +132,7 @@ class Replay:
         group: str | None = None,
         port: int | None = None,
         hold_us: int | None = None,
+        timestamps: str | None = None,
         way: dict[str, Any] | None = None,
         digest: bool = False,
     ) -> Replay: ...

@@ -27,6 +27,7 @@ from ._symbols import Symbols
 __all__ = ["Replay", "check_protocol", "naming", "open_source", "replay"]
 
 _FORMATS = ("pcap", "pcapng", "binaryfile")
+_TIMESTAMPS = ("capture", "metamako", "exablaze", "arista-7280", "auto")
 _LONGEST_HOLD_US = 60_000_000
 
 Source = str | os.PathLike[str] | int | IO[bytes]
@@ -49,6 +50,7 @@ def replay(
     lines: int | None = None,
     seed: int = 1,
     hold_us: int | None = None,
+    timestamps: str = "capture",
     digest: bool = False,
     batch_records: int = DEFAULT_BATCH_RECORDS,
 ) -> Replay:
@@ -78,13 +80,17 @@ def replay(
         lines: send each packet on so many lines, A, B and so on, instead of on the one that the capture shows.
         seed: of the impairments: the same seed, the same losses.
         hold_us: microseconds to wait for a missing message, by the packets' times; left out: 2000.
+        timestamps: where `ts_recv` comes from: "capture", the file's own times; or a capture switch's, written into
+            each frame: "metamako" (Arista 7130), "exablaze" (Cisco Nexus 3550), "arista-7280"; or "auto", whichever of
+            these is there beyond doubt. A packet that has none to believe keeps the file's time; `Replay.warnings` and
+            the statistics `switch_times`, `switch_times_missing`, `switch_times_implausible` say how many.
         digest: compute `Replay.events_digest()`.
         batch_records: most records of one batch.
 
     Raises ConfigError for an argument, ProtocolError, FormatError where the contents are something else, OSError.
     """
     check_protocol(protocol)
-    _check_capture_options(format, group)
+    _check_capture_options(format, group, timestamps)
     way = _way(impair, recover, lines, seed)
     if hold_us is not None and not (isinstance(hold_us, int) and 0 <= hold_us <= _LONGEST_HOLD_US):
         expected = f"a whole number of microseconds, 0 to {_LONGEST_HOLD_US}"
@@ -107,6 +113,7 @@ def replay(
             group=group,
             port=port,
             hold_us=hold_us,
+            timestamps=timestamps,
             way=way,
             digest=digest,
         )
@@ -127,7 +134,12 @@ def naming(name: str) -> Iterator[None]:
         raise FormatError(f"{name}: {error}", offset=error.offset, expected=error.expected, found=error.found) from None
 
 
-def _check_capture_options(file_format: str | None, group: str | None) -> None:
+def _check_capture_options(file_format: str | None, group: str | None, timestamps: str) -> None:
+    if timestamps not in _TIMESTAMPS:
+        expected = f"one of: {', '.join(_TIMESTAMPS)}"
+        raise ConfigError(
+            f"timestamps {timestamps!r}: expected {expected}", key="timestamps", value=timestamps, expected=expected
+        )
     if file_format not in (None, *_FORMATS):
         expected = f"one of: {', '.join(_FORMATS)}"
         raise ConfigError(

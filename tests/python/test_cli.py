@@ -120,6 +120,7 @@ WRONG = [
     (["replay", "small.bin", "--records", "mbp"], 2, ["'mbp'", "mbo, bbo"]),
     (["replay", "small.bin", "--pace", "fast"], 2, ["'fast'", "'max', 'original'"]),
     (["replay", "small.bin", "--format", "cap"], 2, ["'cap'", "pcapng"]),
+    (["replay", "small.bin", "--timestamps", "nic"], 2, ["'nic'", "metamako, exablaze, arista-7280"]),
     (["replay", "small.bin", "--group", "x"], 2, ["'x'", "IPv4 address"]),
     (["replay", "small.bin", "--port", "0"], 2, ["--port", "barewire replay --help"]),
     (["replay", "small.bin", "-o", "x.txt"], 2, ["x.txt", ".csv, .jsonl, .parquet"]),

@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import io
 import os
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 import barewire
+from barewire import _core
+from barewire._cli.sim import simulator_config
 
 from .venue import MIDNIGHT_2020_01_30, OPENING, SMALL_DAY_BBO, binaryfile, random_day, small_day, write_binaryfile
 
@@ -108,6 +111,64 @@ def test_the_date_of_a_capture_is_its_packets(captures: Path) -> None:
     assert np.abs(batch.mbo["ts_event"].astype(np.int64) - batch.mbo["ts_recv"].astype(np.int64)).max() < 10**9
 
 
+@pytest.mark.parametrize("timestamps", ["metamako", "auto"])
+def test_receive_times_of_a_capture_switch(captures: Path, timestamps: str) -> None:
+    path = captures / "trailers/metamako_trailer.pcap"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    # Name look-ups, 73 of 111 frames, which are no feed; their times are read before that shows.
+    replay = barewire.replay(path, timestamps=timestamps)
+    assert not list(replay)
+    assert replay.stats.switch_times == 73
+    assert replay.stats.switch_times_missing == replay.stats.switch_times_implausible == 0
+    assert replay.stats.last_packet_time == 1454635887423069000
+    assert not any("time" in warning for warning in replay.warnings)
+
+
+def with_trailers(capture: bytes, ahead_ns: int) -> bytes:
+    """A little-endian pcap with a Metamako trailer, without FCS, behind every second frame."""
+    unit = {0xA1B23C4D: 1, 0xA1B2C3D4: 1000}[struct.unpack_from("<I", capture)[0]]
+    out, at, number = [capture[:24]], 24, 0
+    while at < len(capture):
+        seconds, fraction, length, _ = struct.unpack_from("<IIII", capture, at)
+        frame = capture[at + 16 : at + 16 + length]
+        at += 16 + length
+        ts = seconds * 10**9 + fraction * unit
+        if number % 2 == 0:
+            frame += struct.pack(">IIIBHB", 0, *divmod(ts + ahead_ns, 10**9), 1, 7, 3)
+        out.append(struct.pack("<IIII", seconds, fraction, len(frame), len(frame)) + frame)
+        number += 1
+    return b"".join(out)
+
+
+def test_receive_times_are_the_switchs_or_else_the_captures(tmp_path: Path) -> None:
+    plain, switched = tmp_path / "plain.pcap", tmp_path / "switched.pcap"
+    _core.Simulator(simulator_config(messages=400, instruments=20, live_orders=50, pcap=str(plain))).run()
+    switched.write_bytes(with_trailers(plain.read_bytes(), -12_345))
+
+    def ts_recv(path: Path, timestamps: str) -> tuple[np.ndarray, barewire.Replay]:
+        replay = barewire.replay(path, timestamps=timestamps, date="2020-01-30")
+        return np.concatenate([batch.records["ts_recv"] for batch in replay]), replay
+
+    own, _ = ts_recv(plain, "capture")
+    same, _ = ts_recv(switched, "capture")
+    assert same.tolist() == own.tolist()
+    for timestamps in ("metamako", "auto"):
+        times, replay = ts_recv(switched, timestamps)
+        assert set((own - times).tolist()) == {0, 12_345}
+        found, missing = replay.stats.switch_times, replay.stats.switch_times_missing
+        assert found - missing in (0, 1)
+        told = "metamako" if timestamps == "metamako" else "switch's"
+        expected = f"{missing} of {found + missing} packets have no {told} time; theirs is the capture's own"
+        assert expected in replay.warnings
+    times, replay = ts_recv(switched, "exablaze")
+    assert times.tolist() == own.tolist()
+    assert replay.stats.switch_times == 0
+    assert f"{found} of {found + missing} packets have no plausible exablaze time; theirs is the capture's own" in (
+        replay.warnings
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -119,6 +180,10 @@ def test_the_date_of_a_capture_is_its_packets(captures: Path) -> None:
         ({"pace": float("nan")}, "pace nan: expected"),
         ({"format": "cap"}, "format 'cap': expected one of: pcap, pcapng, binaryfile"),
         ({"group": "x"}, "group 'x': expected an IPv4 address"),
+        (
+            {"timestamps": "arista"},
+            "timestamps 'arista': expected one of: capture, metamako, exablaze, arista-7280, auto",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(small: Path, options: dict[str, Any], message: str) -> None:

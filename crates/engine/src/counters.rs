@@ -142,6 +142,16 @@ counters! {
     NextSequence = "next_sequence",
     /// When the last packet arrived, ns since 1970.
     LastPacketTime = "last_packet_time",
+    /// Packets whose receive time is a capture switch's, taken out of their frames.
+    SwitchTimes = "switch_times",
+    /// Packets without a switch's time although it was asked for; they have the capture's or the machine's own.
+    SwitchTimesMissing = "switch_times_missing",
+    /// Packets with something in a switch's time's place that cannot be one; they have the capture's or the machine's own.
+    SwitchTimesImplausible = "switch_times_implausible",
+    /// Those of `switch_times` of which the switch said that its clock was not good.
+    SwitchTimesDegraded = "switch_times_degraded",
+    /// Those of `switch_times` that were 4 s late, as an Arista 7280's can be, and were put right.
+    SwitchTimesCorrected = "switch_times_corrected",
     /// Times a line went silent for longer than its heartbeats allow.
     LineFailures = "line_failures",
     /// Packets received on line A (the first configured).

@@ -4,12 +4,13 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use barewire_io::capture::{Capture, CaptureError, End, Format, Frame, LinkType, Progress};
+use barewire_io::capture::{Capture, CaptureError, End, Format, Frame, LinkType, Progress, SwitchClock, SwitchTimes};
 use barewire_io::memory::CachePrefetch;
 use barewire_line::MAX_LINES;
 use barewire_ring::RingRecord;
 use barewire_types::{TsSource, UnixNanos};
 use barewire_wire::itch50::Prefix;
+use barewire_wire::trailers::StampError;
 
 mod network;
 
@@ -39,6 +40,8 @@ pub struct ReplayConfig {
     pub group: Option<Ipv4Addr>,
     /// Only datagrams to this port.
     pub port: Option<u16>,
+    /// Whose receive times to take out of the frames; `None` for the capture's own.
+    pub switch_times: Option<SwitchTimes>,
 }
 
 /// How far a call to [`Replay::read`] came.
@@ -64,6 +67,10 @@ impl Ahead {
         Ahead { ts: frame.ts, link: frame.link, original_len: frame.original_len, data: frame.data.to_vec(), due: None }
     }
 
+    fn as_frame(&self) -> Frame<'_> {
+        Frame { ts: self.ts, link: self.link, data: &self.data, original_len: self.original_len }
+    }
+
     fn message(message: &[u8]) -> Ahead {
         // A message alone has no time of arrival; the venue's own paces it.
         let ts = Prefix::of(message).map_or(UnixNanos::ABSENT, |prefix| UnixNanos(prefix.timestamp_ns()));
@@ -87,6 +94,7 @@ pub struct Replay {
     /// Of the records that were read, where it was asked for.
     digest: Option<EventsDigest>,
     pacer: Option<Pacer>,
+    switch: Option<SwitchClock>,
     config: ReplayConfig,
     at_end: bool,
     /// Why reading cannot go on; told when everything before it was handed out.
@@ -106,7 +114,12 @@ impl Replay {
             _ => capture.next_frame()?.as_ref().map(Ahead::frame),
         };
         capture.stop_waiting();
-        let first_packet_time = ahead.as_ref().map_or(UnixNanos::ABSENT, |frame| frame.ts);
+        let switch = config.switch_times.map(SwitchClock::new);
+        let first_packet_time = ahead.as_ref().map_or(UnixNanos::ABSENT, |ahead| {
+            // A clock of its own: this is to leave no trace.
+            let time = switch.clone().and_then(|mut switch| switch.time(&ahead.as_frame()).ok());
+            time.map_or(ahead.ts, |time| time.ts)
+        });
         let publisher_id = config.setup.publisher_id;
         let no_memory =
             |error| CaptureError::Read { offset: 0, error: io::Error::new(io::ErrorKind::OutOfMemory, error) };
@@ -123,13 +136,15 @@ impl Replay {
             way: None,
             digest: None,
             pacer: config.pace.map(Pacer::new),
+            switch,
             config,
             at_end: false,
             failed: None,
         })
     }
 
-    /// When the first frame was captured; [`UnixNanos::ABSENT`] where the file does not say.
+    /// When the first frame was captured, by the clock that receive times are taken from; [`UnixNanos::ABSENT`] where the
+    /// file does not say.
     pub fn first_packet_time(&self) -> UnixNanos {
         self.first_packet_time
     }
@@ -236,7 +251,7 @@ impl Replay {
     fn advance(&mut self, most: usize) -> Result<(), CaptureError> {
         let has_messages = self.capture.format() == Format::BinaryFile;
         if let Some(ahead) = self.ahead.take() {
-            let Ahead { ts, link, original_len, data, .. } = &ahead;
+            let data = &ahead.data;
             if has_messages {
                 let number = self.messages() + 1;
                 match &mut self.way {
@@ -246,8 +261,8 @@ impl Replay {
                     None => self.pipeline.unframed(std::iter::once(&data[..]), number),
                 }
             } else {
-                let frame = &Frame { ts: *ts, link: *link, data, original_len: *original_len };
-                frame_into(&mut self.pipeline, &mut self.lines, &mut self.way, &self.config, frame);
+                let frame = &ahead.as_frame();
+                frame_into(&mut self.pipeline, &mut self.lines, &mut self.way, &mut self.switch, &self.config, frame);
             }
         } else if let Some(pacer) = &mut self.pacer {
             self.ahead = if has_messages {
@@ -279,7 +294,14 @@ impl Replay {
         } else {
             match self.capture.next_frame()? {
                 Some(frame) => {
-                    frame_into(&mut self.pipeline, &mut self.lines, &mut self.way, &self.config, &frame);
+                    frame_into(
+                        &mut self.pipeline,
+                        &mut self.lines,
+                        &mut self.way,
+                        &mut self.switch,
+                        &self.config,
+                        &frame,
+                    );
                 }
                 None => self.at_end = true,
             }
@@ -339,7 +361,42 @@ impl Replay {
                 warnings.push(format!("{count} {what}"));
             }
         }
+        warnings.extend(self.switch_warnings());
         warnings
+    }
+
+    /// Where receive times are not what was asked for.
+    fn switch_warnings(&mut self) -> Vec<String> {
+        let Some(switch) = &self.switch else { return Vec::new() };
+        let (name, is_sure) = match switch.times() {
+            SwitchTimes::Of(kind) => (kind.name(), true),
+            SwitchTimes::Auto => ("switch's", false),
+        };
+        if is_sure && self.capture.format() == Format::BinaryFile {
+            return vec![format!("a BinaryFILE has no packets, and so no {name} times")];
+        }
+        let counters = self.pipeline.counters();
+        let [found, missing, implausible, degraded, corrected] = [
+            Counter::SwitchTimes,
+            Counter::SwitchTimesMissing,
+            Counter::SwitchTimesImplausible,
+            Counter::SwitchTimesDegraded,
+            Counter::SwitchTimesCorrected,
+        ]
+        .map(|counter| counters.get(counter));
+        let all = found + missing + implausible;
+        // To have looked for any and found none is an answer.
+        let missing = if is_sure || found > 0 { missing } else { 0 };
+        [
+            (missing, format!("no {name} time; theirs is the capture's own")),
+            (implausible, format!("no plausible {name} time; theirs is the capture's own")),
+            (degraded, format!("a {name} time of a clock that, as the switch says, was not good")),
+            (corrected, format!("a {name} time that was 4 s late and was put right")),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} of {all} packets have {what}"))
+        .collect()
     }
 }
 
@@ -362,6 +419,7 @@ fn frame_into(
     pipeline: &mut Pipeline<Books, Memory>,
     lines: &mut Vec<SocketAddrV4>,
     way: &mut Option<Way>,
+    switch: &mut Option<SwitchClock>,
     config: &ReplayConfig,
     frame: &Frame<'_>,
 ) {
@@ -380,15 +438,38 @@ fn frame_into(
         }
         lines.len() - 1
     });
+    let ts_recv = match switch {
+        Some(switch) => switch_time(switch, frame, pipeline.counters()),
+        None => frame.ts,
+    };
     if let Some(way) = way {
-        way.packet(pipeline, line as u8, frame.ts, datagram.payload);
+        way.packet(pipeline, line as u8, ts_recv, datagram.payload);
         return;
     }
-    let ts_source = if frame.ts == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
+    let ts_source = if ts_recv == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
     pipeline.compare_lines();
-    pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv: frame.ts, ts_source });
+    pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv, ts_source });
     if pipeline.is_waiting() {
-        pipeline.recover_by_lines(frame.ts, &mut NoServices);
+        pipeline.recover_by_lines(ts_recv, &mut NoServices);
+    }
+}
+
+/// The switch's time in a frame, counted; the capture's own where it has none to believe.
+fn switch_time(switch: &mut SwitchClock, frame: &Frame<'_>, counters: &mut Counters) -> UnixNanos {
+    match switch.time(frame) {
+        Ok(time) => {
+            counters.bump(Counter::SwitchTimes);
+            counters.add(Counter::SwitchTimesDegraded, time.degraded.into());
+            counters.add(Counter::SwitchTimesCorrected, time.corrected.into());
+            time.ts
+        }
+        Err(error) => {
+            counters.bump(match error {
+                StampError::Missing => Counter::SwitchTimesMissing,
+                _ => Counter::SwitchTimesImplausible,
+            });
+            frame.ts
+        }
     }
 }
 

@@ -13,13 +13,15 @@ use barewire_engine::nasdaq::Setup;
 use barewire_engine::pipeline::Sequencing;
 use barewire_engine::replay::{Replay, ReplayConfig};
 use barewire_engine::venue::{Publish, Subscription};
-use barewire_io::capture::{BinaryFileWriter, Capture, Format, PcapWriter};
+use barewire_io::capture::{BinaryFileWriter, Capture, Format, PcapWriter, SwitchTimes};
 use barewire_line::Snapshots;
 use barewire_ring::RingRecord;
 use barewire_sim::recovery::Fault;
 use barewire_sim::{Exchange, ExchangeConfig, Impairment, MAX_MESSAGE_LEN, MessageBuffer, Site, SiteConfig};
-use barewire_types::{Record, Seq, UnixNanos};
+use barewire_types::{Gap, Record, Seq, TsSource, UnixNanos};
+use barewire_wire::frame;
 use barewire_wire::moldudp64::{Builder, Session};
+use barewire_wire::trailers::{self, Kind, Stamp};
 
 const FROM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 1000);
 const TO: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 2000);
@@ -39,6 +41,7 @@ fn config(pace: Option<f64>) -> ReplayConfig {
         pace,
         group: None,
         port: None,
+        switch_times: None,
     }
 }
 
@@ -345,4 +348,92 @@ fn the_last_packets_arrive_however_late() {
     replay.send_over(bad_network(vec![longest]), 1);
     read_all(&mut replay);
     assert_eq!(replay.counters().get(Counter::Packets), 3);
+}
+
+/// A pcap of one message a packet, each frame as a switch sent it on: with its time, a second before the capture's, or as
+/// it was where there is none.
+fn from_switch(messages: &[Vec<u8>], times: &[Option<(Kind, u64)>]) -> Vec<u8> {
+    let mut writer = PcapWriter::new(Vec::new()).expect("memory");
+    for (number, (message, switch)) in messages.iter().zip(times).enumerate() {
+        let mut payload = [0; 256];
+        let mut builder = Builder::new(&mut payload, Session(*b"REPLAY0001"), Seq(number as u64 + 1));
+        builder.push(message.len()).expect("room").copy_from_slice(message);
+        let len = builder.finish();
+        let mut frame = [0; 512];
+        let mut len = frame::encode(&mut frame, None, FROM, TO, &payload[..len]).expect("room");
+        if let Some((kind, ts)) = *switch {
+            let ts = UnixNanos(ts);
+            let stamp = Stamp { kind, ts, device: 1, port: 2, degraded: number == 0, may_be_late: false };
+            len = trailers::encode(&mut frame, len, &stamp, number % 2 == 0).expect("room");
+        }
+        writer.write_frame(UnixNanos(TIME + number as u64 * MS), &frame[..len]).expect("memory");
+    }
+    writer.finish().expect("memory")
+}
+
+/// Receive times of the records, a packet each, and what the replay says of them.
+fn received(file: &[u8], times: Option<SwitchTimes>, pace: Option<f64>) -> (Vec<u64>, Replay) {
+    let capture = Capture::from_reader(Box::new(io::Cursor::new(file.to_vec()))).expect("a capture");
+    let mut replay = Replay::new(capture, ReplayConfig { switch_times: times, ..config(pace) }).expect("memory");
+    let mut records = vec![RingRecord::ZERO; 4096];
+    let mut found = Vec::new();
+    loop {
+        let step = replay.read(&mut records, None, soon()).expect("a whole file");
+        for record in &records[..step.records] {
+            // Every kind begins alike.
+            let head = Gap::from(record.record);
+            let source = if head.ts_recv == 0 { TsSource::None } else { TsSource::Capture };
+            assert_eq!(head.ts_source, source as u8);
+            if found.last() != Some(&head.ts_recv) {
+                found.push(head.ts_recv);
+            }
+        }
+        if step.at_end {
+            replay.counters().check().expect("sums");
+            return (found, replay);
+        }
+    }
+}
+
+#[test]
+fn receive_times_are_the_switchs_where_it_was_asked_for_and_the_captures_where_it_has_none() {
+    // Orders, each in a packet of its own.
+    let messages: Vec<Vec<u8>> = day(400).into_iter().filter(|message| message[0] == b'A').take(5).collect();
+    for kind in Kind::ALL {
+        let at = |number: u64| TIME + number * MS - 1_000 * MS;
+        let far = 2_000_000_000_000_000_000;
+        let switch = [Some((*kind, at(0))), None, Some((*kind, at(2))), Some((*kind, far)), Some((*kind, at(4)))];
+        let file = from_switch(&messages, &switch);
+        let own: Vec<u64> = (0..5).map(|number| TIME + number * MS).collect();
+        let switches = vec![at(0), own[1], at(2), own[3], at(4)];
+
+        let (times, mut replay) = received(&file, None, None);
+        assert_eq!((times, replay.warnings()), (own.clone(), vec![]));
+        assert_eq!(replay.counters().get(Counter::SwitchTimes), 0);
+        for pace in [None, Some(1e6)] {
+            let (times, mut replay) = received(&file, Some(SwitchTimes::Of(*kind)), pace);
+            assert_eq!(times, switches);
+            assert_eq!(replay.first_packet_time(), UnixNanos(at(0)));
+            let counted = [Counter::SwitchTimes, Counter::SwitchTimesMissing, Counter::SwitchTimesImplausible];
+            assert_eq!(counted.map(|counter| replay.counters().get(counter)), [3, 1, 1]);
+            let name = kind.name();
+            let mut told = vec![
+                format!("1 of 5 packets have no {name} time; theirs is the capture's own"),
+                format!("1 of 5 packets have no plausible {name} time; theirs is the capture's own"),
+            ];
+            if *kind == Kind::Metamako {
+                told.push(format!(
+                    "1 of 5 packets have a {name} time of a clock that, as the switch says, was not good"
+                ));
+            }
+            assert_eq!(replay.warnings(), told);
+        }
+        // Guessing, what is far away is no time at all; and a capture without any is nothing to speak of.
+        let (times, mut replay) = received(&file, Some(SwitchTimes::Auto), None);
+        assert_eq!((times, replay.warnings().len() > 0), (switches, true));
+        let (times, mut replay) = received(&from_switch(&messages, &[None; 5]), Some(SwitchTimes::Auto), None);
+        assert_eq!((times, replay.warnings()), (own, vec![]));
+        let (_, mut replay) = received(&binary(&messages), Some(SwitchTimes::Of(*kind)), None);
+        assert!(replay.warnings()[0].starts_with("a BinaryFILE has no packets"));
+    }
 }

@@ -10,11 +10,12 @@ use barewire_engine::inspect::{InspectConfig, Inspector as Show, Style};
 use barewire_engine::nasdaq::{Setup, WHOLE_VENUE};
 use barewire_engine::pipeline::Sequencing;
 use barewire_engine::replay::{Replay as Run, ReplayConfig};
-use barewire_io::capture::{Capture, CaptureError, Compression, Format, Look, Watched};
+use barewire_io::capture::{Capture, CaptureError, Compression, Format, Look, SwitchTimes, Watched};
 use barewire_line::{RecoveryConfig, Requests, Snapshots};
 use barewire_sim::recovery::Fault;
 use barewire_sim::{Site, SiteConfig};
 use barewire_types::UnixNanos;
+use barewire_wire::trailers::Kind;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -131,6 +132,18 @@ impl Way {
     }
 }
 
+/// Whose receive times to take out of a capture's frames; `None` for the capture's own.
+fn switch_times(name: &str) -> PyResult<Option<SwitchTimes>> {
+    match name {
+        "capture" => Ok(None),
+        "auto" => Ok(Some(SwitchTimes::Auto)),
+        _ => match Kind::ALL.iter().find(|kind| kind.name() == name) {
+            Some(kind) => Ok(Some(SwitchTimes::Of(*kind))),
+            None => Err(PyValueError::new_err(format!("timestamps: unknown source '{name}'"))),
+        },
+    }
+}
+
 /// Messages that can be held while a snapshot is fetched.
 const HELD_DURING_SNAPSHOT: u32 = 1 << 20;
 
@@ -157,7 +170,7 @@ impl Replay {
 impl Replay {
     #[new]
     #[pyo3(signature = (source, *, protocol, format = None, midnight_ns = None, records, symbols = None, pace = None,
-        book = None, group = None, port = None, hold_us = None, way = None, digest = false))]
+        book = None, group = None, port = None, hold_us = None, timestamps = None, way = None, digest = false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments on the Python side")]
     fn new(
         py: Python<'_>,
@@ -172,6 +185,7 @@ impl Replay {
         group: Option<&str>,
         port: Option<u16>,
         hold_us: Option<u64>,
+        timestamps: Option<&str>,
         way: Option<Way>,
         digest: bool,
     ) -> PyResult<Replay> {
@@ -206,6 +220,7 @@ impl Replay {
             pace,
             group,
             port,
+            switch_times: timestamps.map(switch_times).transpose()?.flatten(),
         };
         let mut run = py.detach(|| Run::new(capture, config)).map_err(|error| capture_error(py, &error))?;
         if let Some(site) = site {

@@ -178,6 +178,9 @@ _PROBLEMS = {
     "book_over_reduced": "orders that lost more than they had",
     "book_invalid": "orders without size, side or price",
     "book_out_of_capacity": "orders for which the books had no room",
+    "switch_times_missing": "packets without the capture switch's time that was asked for",
+    "switch_times_implausible": "packets with a capture switch's time that cannot be right",
+    "switch_times_degraded": "packets whose capture switch says that its clock was not good",
     "directory_overflow": "symbols that did not fit into the ring's directory",
 }
 

@@ -110,6 +110,14 @@ def replay(
         int | None,
         typer.Option(min=0, max=60_000_000, help="Microseconds to wait for a missing message. [default: 2000]"),
     ] = None,
+    timestamps: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Receive times: capture, the file's own; a capture switch's in each frame: metamako, exablaze, "
+            "arista-7280; auto.",
+        ),
+    ] = "capture",
 ) -> None:
     """Run a capture or an exchange file through the engine: books, best bid and offer, statistics.
 
@@ -150,6 +158,7 @@ def replay(
         lines=lines,
         seed=seed,
         hold_us=hold_us,
+        timestamps=timestamps,
         digest=digest or as_json,
     )
     said = opened.warnings
