@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Never
 
 import pytest
@@ -86,6 +87,40 @@ def test_nothing_at_all_can_be_read(tmp_path: Path) -> None:
     assert report.count("unknown") > 10
     assert not report.is_possible
     assert [path.works for path in report.paths] == [True, False, False, False, False, False]
+
+
+JUNK = (
+    b"",
+    b"\xff\xfe\0",
+    b"-1\n",
+    b"x y z\n",
+    b"99999999999999999999\n",
+    b"0-3,,5-\n",
+    b"\n: :\n",
+    b"cpu  1 2\n",
+    b"A" * 5000,
+    b"Iface\neth0 ZZ 0 0 0 0 0 00\n",
+)
+
+
+@pytest.mark.parametrize("name", ["solarflare", "e810", "cloud", "laptop"])
+def test_files_that_make_no_sense(tmp_path: Path, name: str) -> None:
+    """Whatever /proc and /sys hold, every check and every path has its line."""
+    whole = Wanted(lines=LINES[:1], core=1, path="af_xdp", af_xdp_queues=(1,), busy_poll_us=3, is_given=True)
+    for seed in range(15):
+        random = Random(f"{name} {seed}")
+        machine = getattr(machines, name)(tmp_path / str(seed))
+        files = sorted(path for path in machine.root.rglob("*") if path.is_file() and path.name != "ifindex")
+        for path in random.sample(files, random.randint(1, len(files))):
+            path.unlink()
+            match random.choice(("junk", "junk", "gone", "folder")):
+                case "junk":
+                    path.write_bytes(random.choice(JUNK))
+                case "folder":
+                    path.mkdir()
+        report = diagnose(machine, whole)
+        assert len(report.paths) == 6, seed
+        assert len({(one.topic, one.name) for one in report.findings}) == len(report.findings) > 25, seed
 
 
 @pytest.mark.parametrize(

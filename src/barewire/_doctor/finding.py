@@ -102,7 +102,10 @@ S = TypeVar("S")
 
 
 class Check(NamedTuple, Generic[S]):
-    """One thing to look at. `look` returns `None` where it does not apply, and lets OSError and ValueError through."""
+    """One thing to look at. `look` returns `None` where it does not apply.
+
+    It lets OSError through for what cannot be read, ValueError and LookupError for what makes no sense.
+    """
 
     name: str
     what: str
@@ -118,7 +121,7 @@ def run_checks(topic: str, checks: Iterable[Check[S]], subject: S) -> Iterator[F
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             found = Found(f"cannot be read: {(error.strerror or str(error)).lower()}{where}", "unknown")
-        except ValueError as error:
+        except (ValueError, LookupError) as error:
             found = Found(f"cannot be understood: {error}", "unknown")
         if found is not None:
             best = found.best or check.best

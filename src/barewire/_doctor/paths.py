@@ -22,7 +22,7 @@ def verdicts(scene: Scene) -> tuple[PathVerdict, ...]:
     for path, judge in _JUDGES.items():
         try:
             found.append(judge(scene))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LookupError) as error:
             text = getattr(error, "strerror", None) or str(error)
             found.append(PathVerdict(path, False, f"cannot tell: {text.lower()}", None))
     return tuple(found)

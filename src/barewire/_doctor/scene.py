@@ -168,8 +168,11 @@ def multicast_interface(machine: Machine) -> str | None:
         fields = row.split()
         if len(fields) < 8:
             continue
-        destination, mask = (int.from_bytes(bytes.fromhex(text), "little") for text in (fields[1], fields[7]))
-        is_up = int(fields[3], 16) & 1
+        try:
+            destination, mask = (int.from_bytes(bytes.fromhex(text), "little") for text in (fields[1], fields[7]))
+            is_up = int(fields[3], 16) & 1
+        except ValueError:
+            continue
         if is_up and 0xE000_0000 & mask == destination and (best is None or mask > best[0]):
             best = mask, fields[0]
     return None if best is None else best[1]
