@@ -11,7 +11,7 @@ from .finding import Check, Found, advice, fine
 from .machine import Machine
 from .scene import Scene
 
-__all__ = ["ALL", "CHECKS", "effective", "grant", "missing"]
+__all__ = ["ALL", "CHECKS", "NEEDED", "effective", "grant", "missing"]
 
 _NUMBERS = {
     "cap_net_bind_service": 10,
@@ -31,6 +31,16 @@ USES = {
     "cap_ipc_lock": "memory that is never swapped, beyond the memlock limit",
 }
 ALL = tuple(USES)
+
+NEEDED = {
+    "kernel": (),
+    "io_uring": (),
+    "packet_mmap": ("cap_net_raw",),
+    "af_xdp": ("cap_net_raw", "cap_net_admin", "cap_bpf"),
+    "dpdk": ("cap_net_raw", "cap_net_admin", "cap_ipc_lock"),
+    "onload": (),
+}
+"""By receive path."""
 
 
 def _set(machine: Machine, key: str) -> frozenset[str]:
@@ -57,14 +67,21 @@ def missing(machine: Machine, wanted: Iterable[str]) -> list[str]:
     return [name for name in wanted if name not in held]
 
 
-def grant(machine: Machine, wanted: Iterable[str]) -> str:
-    """How this interpreter gets these capabilities. All that it has already must be among them: setcap replaces."""
-    names = list(wanted)
+def grant(scene: Scene, wanted: Iterable[str]) -> str:
+    """How this interpreter gets these capabilities.
+
+    `setcap` replaces what was there, so what is held and what the given configuration needs besides are among them.
+    """
+    machine, held = scene.machine, effective(scene.machine)
+    asked = {*wanted, *held}
+    if scene.wanted.is_given:
+        asked.update(NEEDED[scene.wanted.path], ["cap_net_admin"] if scene.wanted.busy_poll_us else [])
+    names = [name for name in ALL if name in asked]
     try:
-        bounded = [name for name in names if name not in _set(machine, "CapBnd")]
+        is_bounded = not _set(machine, "CapBnd").issuperset(names)
     except (OSError, ValueError):
-        bounded = []
-    if bounded:  # whatever a file grants is cut down to this set: only who started the process can help
+        is_bounded = False
+    if is_bounded:  # whatever a file grants is cut down to this set: only who started the process can help
         options = " ".join(f"--cap-add {name.removeprefix('cap_').upper()}" for name in names)
         return f"# start the container with more: docker run {options}"
     if "NoNewPrivs:\t1" in machine.text("/proc/self/status"):  # a file's capabilities count for nothing
@@ -78,7 +95,7 @@ def _held(scene: Scene) -> Found | None:
     if not lacking:
         return fine("all that any receive path needs")
     words = ", ".join(f"{name.upper()} ({USES[name]})" for name in lacking)
-    return advice(f"not held: {words}", grant(scene.machine, ALL))
+    return advice(f"not held: {words}", grant(scene, ALL))
 
 
 CHECKS: tuple[Check[Scene], ...] = (

@@ -86,7 +86,7 @@ def _busy_poll(scene: Scene) -> Found | None:
         return fine(f"{wanted} us")
     return problem(
         f"{wanted} us, more than net.core.busy_read = {default}, and CAP_NET_ADMIN is not held",
-        grant(scene.machine, ["cap_net_admin"]),
+        grant(scene, ["cap_net_admin"]),
     )
 
 

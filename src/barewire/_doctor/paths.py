@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .capabilities import grant, missing
+from .capabilities import NEEDED, grant, missing
 from .card import xdp_mode
 from .finding import Check, Found, PathVerdict, fine
 from .kernel import IO_URING_SINCE, io_uring_trouble
@@ -11,7 +11,6 @@ from .scene import Scene, cards
 
 __all__ = ["CHECKS", "dpdk_version", "verdicts"]
 
-_AF_XDP_CAPABILITIES = ("cap_net_raw", "cap_net_admin", "cap_bpf")
 _ONLOAD_DRIVERS = frozenset({"sfc", "efct", "xilinx_efct"})
 _MIN_UMEM_BYTES = 8 << 20
 
@@ -51,8 +50,8 @@ def _has_protocol(scene: Scene, name: str) -> bool:
 
 
 def _packet_mmap(scene: Scene) -> PathVerdict:
-    if missing(scene.machine, ["cap_net_raw"]):
-        return _no("packet_mmap", "CAP_NET_RAW is not held", grant(scene.machine, ["cap_net_raw"]))
+    if missing(scene.machine, NEEDED["packet_mmap"]):
+        return _no("packet_mmap", "CAP_NET_RAW is not held", grant(scene, NEEDED["packet_mmap"]))
     if not _has_protocol(scene, "PACKET"):
         return _no("packet_mmap", "the kernel has no packet sockets loaded", "sudo modprobe af_packet")
     return PathVerdict("packet_mmap", True, "a ring that the kernel fills", None)
@@ -63,15 +62,15 @@ def _af_xdp(scene: Scene) -> PathVerdict:
         return _no("af_xdp", "the kernel is older than 5.11", "# install a newer kernel")
     if not _has_protocol(scene, "XDP"):
         return _no("af_xdp", "the kernel has no AF_XDP sockets", "# use a kernel built with CONFIG_XDP_SOCKETS")
-    lacking = missing(scene.machine, _AF_XDP_CAPABILITIES)
+    lacking = missing(scene.machine, NEEDED["af_xdp"])
     if lacking:
         names = " and ".join(name.upper() for name in lacking)
-        return _no("af_xdp", f"{names} not held", grant(scene.machine, _AF_XDP_CAPABILITIES))
+        return _no("af_xdp", f"{names} not held", grant(scene, NEEDED["af_xdp"]))
     if missing(scene.machine, ["cap_ipc_lock"]) and memlock_bytes(scene)[0] < _MIN_UMEM_BYTES:
         return _no(
             "af_xdp",
             "the memlock limit leaves no room for packet memory",
-            grant(scene.machine, (*_AF_XDP_CAPABILITIES, "cap_ipc_lock")),
+            grant(scene, (*NEEDED["af_xdp"], "cap_ipc_lock")),
         )
     modes = [f"{xdp_mode(card)[0]} on {card.name}" for card in cards(scene) if card.name != "lo"]
     return PathVerdict("af_xdp", True, ", ".join(modes) or "generic, on loopback", None)
@@ -97,10 +96,10 @@ def _dpdk(scene: Scene) -> PathVerdict:
             "sudo dnf install dpdk-devel" if scene.machine.exists("/usr/bin/dnf") else "sudo apt install libdpdk-dev"
         )
         return _no("dpdk", "libdpdk is not installed", install)
-    lacking = missing(scene.machine, ("cap_net_raw", "cap_net_admin", "cap_ipc_lock"))
+    lacking = missing(scene.machine, NEEDED["dpdk"])
     if lacking:
         names = " and ".join(name.upper() for name in lacking)
-        return _no("dpdk", f"{names} not held", grant(scene.machine, ("cap_net_raw", "cap_net_admin", "cap_ipc_lock")))
+        return _no("dpdk", f"{names} not held", grant(scene, NEEDED["dpdk"]))
     if not scene.machine.memory().get("HugePages_Free"):
         return _no("dpdk", f"DPDK {version}, but no huge page is free", huge_pages_command(scene, 512))
     hardware = [card for card in cards(scene) if card.is_hardware]
