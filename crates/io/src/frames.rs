@@ -11,8 +11,33 @@ use std::net::Ipv4Addr;
 
 use barewire_types::{TsSource, UnixNanos};
 use barewire_wire::frame::{self, FrameError, UDP_HEADERS_LEN};
+use barewire_wire::trailers::{self, Kind, Stamp, StampError};
 
 use crate::packet::{LineConfig, Packet, ReceiverCounters};
+
+/// Capture switches whose trailers are read from live frames. (Arista's header changes the ethertype, so that no filter
+/// lets its frames through.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrailerTimes {
+    /// Metamako, Arista 7130.
+    Metamako,
+    /// Exablaze, Cisco Nexus 3550.
+    Exablaze,
+}
+
+impl TrailerTimes {
+    /// The frame's time; a trailer that was cut off, or that a run of datagrams has lost, is missing.
+    fn read(self, frame: &[u8], arrival: &Arrival) -> Result<Stamp, StampError> {
+        if frame.len() < arrival.original_len || arrival.segment_bytes != 0 {
+            return Err(StampError::Missing);
+        }
+        let kind = match self {
+            TrailerTimes::Metamako => Kind::Metamako,
+            TrailerTimes::Exablaze => Kind::Exablaze,
+        };
+        trailers::read(kind, frame, arrival.ts_recv)
+    }
+}
 
 /// What is known of a frame beside its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +85,7 @@ pub(crate) struct Lines {
     targets: Box<[Target]>,
     /// The VLAN that the lines' frames are tagged with, where the path sees tags; `None` for untagged frames.
     vlan: Option<u16>,
+    trailer_times: Option<TrailerTimes>,
 }
 
 impl Lines {
@@ -68,7 +94,12 @@ impl Lines {
             |line: &LineConfig| Target { key: key(line.group, line.port), source: line.source, line: line.line };
         let mut targets: Vec<Target> = lines.into_iter().map(target).collect();
         targets.sort_by_key(|target| target.key);
-        Lines { targets: targets.into(), vlan }
+        Lines { targets: targets.into(), vlan, trailer_times: None }
+    }
+
+    /// The same, their receive times taken from such trailers; frames without one keep the time that they came with.
+    pub(crate) fn with_trailer_times(self, trailer_times: Option<TrailerTimes>) -> Lines {
+        Lines { trailer_times, ..self }
     }
 
     /// Hands the datagrams in a frame to every line that they are for; counts them, and returns how many it handed over.
@@ -105,13 +136,17 @@ impl Lines {
         let key = key(*datagram.dst.ip(), datagram.dst.port());
         let from = self.targets.partition_point(|target| target.key < key);
         let sent_here = self.targets.get(from..).unwrap_or(&[]).iter().take_while(|target| target.key == key);
+        let trailer = self.trailer_times.map(|times| times.read(frame, arrival));
+        let (ts_recv, ts_source) = match trailer {
+            Some(Ok(stamp)) => (stamp.ts, TsSource::Capture),
+            _ => (arrival.ts_recv, arrival.ts_source),
+        };
         let (mut delivered, mut known) = (0, false);
         for target in sent_here {
             known = true;
             if target.source.is_some_and(|source| source != *datagram.src.ip()) {
                 continue;
             }
-            let (ts_recv, ts_source) = (arrival.ts_recv, arrival.ts_source);
             let mut hand_over = |payload| {
                 delivered += 1;
                 sink(Packet { line: target.line, payload, ts_recv, ts_source, src: datagram.src });
@@ -129,6 +164,15 @@ impl Lines {
             (0, true) => counters.wrong_source += arrival.datagrams(),
             (0, false) => counters.other_destination += arrival.datagrams(),
             _ => counters.packets += delivered as u64,
+        }
+        match trailer {
+            None => {}
+            Some(Ok(stamp)) => {
+                counters.switch_times += delivered as u64;
+                counters.switch_times_degraded += if stamp.degraded { delivered as u64 } else { 0 };
+            }
+            Some(Err(StampError::Missing)) => counters.switch_times_missing += delivered as u64,
+            Some(Err(_)) => counters.switch_times_implausible += delivered as u64,
         }
         delivered
     }
@@ -224,6 +268,44 @@ mod tests {
         // The header's is always there.
         wrong[22] ^= 1;
         assert_eq!(deliver(&lines, &wrong, settled).1, [("malformed", 1)]);
+    }
+
+    /// A frame whose trailer says something else than the kernel, what it cannot be, or nothing.
+    #[test]
+    fn receive_times_are_the_trailers_where_it_was_asked_for() {
+        const NOW: u64 = 1_700_000_000_000_000_000;
+        for (times, kind) in [(TrailerTimes::Metamako, Kind::Metamako), (TrailerTimes::Exablaze, Kind::Exablaze)] {
+            let lines = Lines::new(&[line(0, 7, None), line(1, 7, None)], None).with_trailer_times(Some(times));
+            let plain = frame(None, ME, 7, b"abc");
+            let stamped = |ts| {
+                let mut out = plain.clone();
+                out.resize(plain.len() + 20, 0);
+                let stamp = Stamp { kind, ts: UnixNanos(ts), device: 1, port: 2, degraded: false, may_be_late: false };
+                let len = trailers::encode(&mut out, plain.len(), &stamp, false).unwrap();
+                out.truncate(len);
+                out
+            };
+            let of = |frame: &[u8], change: fn(&mut Arrival)| {
+                let mut arrival = Arrival { ts_recv: UnixNanos(NOW), ..arrival(frame) };
+                change(&mut arrival);
+                let (mut counters, mut found) = (ReceiverCounters::default(), Vec::new());
+                lines.deliver(frame, &arrival, &mut counters, &mut |packet| {
+                    assert_eq!(packet.payload, b"abc");
+                    found.push((packet.ts_recv.0, packet.ts_source));
+                });
+                let ReceiverCounters { packets, switch_times, switch_times_missing, switch_times_implausible, .. } =
+                    counters;
+                assert_eq!((packets, found.len()), (2, 2));
+                assert_eq!(found[0], found[1]);
+                (found[0], [switch_times, switch_times_missing, switch_times_implausible])
+            };
+            let kernel = (NOW, TsSource::Kernel);
+            assert_eq!(of(&stamped(NOW - 777), |_| {}), ((NOW - 777, TsSource::Capture), [2, 0, 0]));
+            assert_eq!(of(&stamped(NOW / 2), |_| {}), (kernel, [0, 0, 2]));
+            assert_eq!(of(&plain, |_| {}), (kernel, [0, 2, 0]));
+            assert_eq!(of(&stamped(NOW), |arrival| arrival.original_len += 1), (kernel, [0, 2, 0]));
+            assert_eq!(of(&stamped(NOW), |arrival| arrival.segment_bytes = 3), (kernel, [0, 2, 0]));
+        }
     }
 
     #[test]

@@ -41,5 +41,6 @@ pub mod send;
 pub mod stream;
 
 pub use error::{OpenError, Purpose};
+pub use frames::TrailerTimes;
 pub use packet::{LineConfig, Packet, Receiver, ReceiverCounters};
 pub use wake::Waker;

@@ -130,6 +130,14 @@ counters! {
         bytes,
         /// Those of `packets` that came without a time of the kernel's although it was asked for.
         without_kernel_time,
+        /// Those of `packets` whose time a capture switch's trailer said.
+        switch_times,
+        /// Those of `packets` without a trailer although its time was asked for; they have the next best.
+        switch_times_missing,
+        /// Those of `packets` with something in a trailer's place that cannot be one; likewise.
+        switch_times_implausible,
+        /// Those of `switch_times` of which the switch said that its clock was not good.
+        switch_times_degraded,
         /// Batches that held at least one packet.
         batches,
         /// Looks at a socket that found nothing.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use barewire_types::{TsSource, UnixNanos};
 
-use crate::frames::{Arrival, Lines};
+use crate::frames::{Arrival, Lines, TrailerTimes};
 use crate::kernel::{Mode, Timestamps};
 use crate::membership::Membership;
 use crate::packet::{Packet, Receiver, ReceiverCounters, counters};
@@ -102,6 +102,8 @@ pub struct PacketMmapOptions {
     pub batch: usize,
     /// Shares the packets with other receivers.
     pub fanout: Option<Fanout>,
+    /// Capture switch whose trailers say when packets came; those without one keep the time that they have otherwise.
+    pub trailer_times: Option<TrailerTimes>,
 }
 
 impl Default for PacketMmapOptions {
@@ -116,6 +118,7 @@ impl Default for PacketMmapOptions {
             timestamps: true,
             batch: 64,
             fanout: None,
+            trailer_times: None,
         }
     }
 }

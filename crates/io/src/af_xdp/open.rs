@@ -148,7 +148,7 @@ impl AfXdpReceiver {
         vlans.dedup();
         let lines_of = |id: u16| {
             let lines = group.lines.iter().filter(|(vlan, _)| *vlan == id).map(|(_, line)| *line);
-            (id, Lines::new(lines, (id != 0).then_some(id)))
+            (id, Lines::new(lines, (id != 0).then_some(id)).with_trailer_times(options.trailer_times))
         };
         self.reports.push(InterfaceReport {
             interface: context.name(),

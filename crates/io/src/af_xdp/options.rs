@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Pages;
+use crate::frames::TrailerTimes;
 use crate::kernel::Mode;
 
 /// Where the program is to run.
@@ -83,6 +84,8 @@ pub struct AfXdpOptions {
     pub busy_poll: Option<BusyPoll>,
     /// Id of the VLAN that packets of the lines are tagged with, 1 to 4,094, where their interface is not a VLAN's own.
     pub vlan: Option<u16>,
+    /// Capture switch whose trailers say when packets came; those without one keep the time that they have otherwise.
+    pub trailer_times: Option<TrailerTimes>,
 }
 
 impl Default for AfXdpOptions {
@@ -98,6 +101,7 @@ impl Default for AfXdpOptions {
             batch: 64,
             busy_poll: None,
             vlan: None,
+            trailer_times: None,
         }
     }
 }

@@ -134,7 +134,15 @@ fn open_tap(
         timestamps,
         fanout_group,
     };
-    Ok((Tap { socket, ring, lines: Lines::new(lines.iter().copied(), None), interface }, report))
+    Ok((
+        Tap {
+            socket,
+            ring,
+            lines: Lines::new(lines.iter().copied(), None).with_trailer_times(options.trailer_times),
+            interface,
+        },
+        report,
+    ))
 }
 
 /// Asks for the ring, and for half as much as long as there is no memory for it.
