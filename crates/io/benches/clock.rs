@@ -1,6 +1,6 @@
 //! What a reading of each clock costs, in nanoseconds, and how far the processor's counter says that it may be off.
 //!
-//! `cargo bench -p barewire-io --bench clock`. The best of several rounds: others share the machine.
+//! `cargo bench -p barewire-io --bench clock`. The best of many short rounds: others share the machine.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use barewire_io::clock;
 use barewire_io::clock::tsc::{TscClock, TscOptions};
 
-const READS: u32 = 1_000_000;
-const ROUNDS: u32 = 10;
+const READS: u32 = 2_000;
+const ROUNDS: u32 = 5_000;
 
 fn cost<T>(mut read: impl FnMut() -> T) -> f64 {
     let round = || {
@@ -30,6 +30,7 @@ fn main() {
     }
     println!("clock_gettime      {:6.1} ns", cost(clock::now));
     println!("counter            {:6.1} ns", cost(|| tsc.now()));
+    println!("counter, ordered   {:6.1} ns", cost(|| tsc.now_ordered()));
     println!("counter with bound {:6.1} ns", cost(|| tsc.now_bounded()));
     println!("calibrated a second apart: found off / promised / bound right after / bound a second after, ns");
     for _ in 0..5 {

@@ -5,7 +5,8 @@
 //! clock is itself steered by NTP or PTP. CLOCK_MONOTONIC_RAW, which nobody steers, tells a counter that loses its rate
 //! from a clock that was stepped.
 //!
-//! What is read never goes back. A clock found ahead runs slower (488 ppm) until it is right again; one found behind is
+//! What one thread reads never goes back (of readings that are not [ordered](TscClock::now_ordered) no processor promises
+//! it, and all keep it). A clock found ahead runs slower (488 ppm) until it is right again; one found behind is
 //! set forward at once. Where the system's clock was itself set back, that takes long; the bound says how far it is off,
 //! [`Recalibration::stepped_ns`] that it happened, and a new [`TscClock`] begins at the new time.
 //!
@@ -182,16 +183,28 @@ impl TscClock {
         }
     }
 
-    /// The time.
+    /// The time. The cheapest reading, some ten nanoseconds: the processor may take it a little before what stands before
+    /// it in the program is done, by the time of a load that misses the caches. Where that matters,
+    /// [`now_ordered`](Self::now_ordered).
     #[inline]
     pub fn now(&self) -> UnixNanos {
+        match &self.timeline {
+            Ok(timeline) => UnixNanos(timeline.at(counter::glance())),
+            Err(_) => UnixNanos(now().0.max(self.floor)),
+        }
+    }
+
+    /// The time after all that stands before it in the program is done. Some twenty nanoseconds, as much as the system's
+    /// own reading, which is ordered, too.
+    #[inline]
+    pub fn now_ordered(&self) -> UnixNanos {
         match &self.timeline {
             Ok(timeline) => UnixNanos(timeline.at(counter::read())),
             Err(_) => UnixNanos(now().0.max(self.floor)),
         }
     }
 
-    /// The time, and how far it may be from the system's. Of the system's own clock, the bound is 0.
+    /// The time, as [`now_ordered`](Self::now_ordered), and how far it may be from the system's. Of the system's own clock, the bound is 0.
     #[inline]
     pub fn now_bounded(&self) -> Bounded {
         match &self.timeline {

@@ -56,6 +56,30 @@ proptest! {
         }
     }
 
+    /// The drift itself changes from sample to sample, by no more than is allowed for: still within the bound, up to the
+    /// next sample.
+    #[test]
+    fn a_drift_that_wanders_as_allowed_stays_within_the_bound(
+        drift_ppb in -400_000i64..=400_000,
+        legs in prop::collection::vec((1u64..2_000, -1.0f64..1.0, -500i64..=500, 1u64..4_000), 2..30),
+    ) {
+        let mut tracker = Tracker::new(TrackerOptions { wander_ppb: 1_000, ..TrackerOptions::default() });
+        let (mut phc, mut system) = (7, START);
+        for (bound, off, wander_ppb, gap_ms) in legs {
+            tracker.update(sample(phc, system.wrapping_add_signed((bound as f64 * off) as i64), bound));
+            let gap = gap_ms * 1_000_000;
+            let (begun, fit) = (phc, tracker.fit().unwrap());
+            let at = |phc: u64| truth(phc, begun, drift_ppb + wander_ppb, (system - START) as i64);
+            for part in 0..=4 {
+                let found = fit.unix(PhcNanos(phc + gap / 4 * part));
+                let error = found.time.0.abs_diff(at(phc + gap / 4 * part));
+                // One for the rounding of the truth, leg by leg.
+                prop_assert!(error <= found.bound_ns + 1, "{error} off, {found:?}");
+            }
+            (phc, system) = (phc + gap, at(phc + gap));
+        }
+    }
+
     /// Nonsense is no panic.
     #[test]
     fn any_samples_are_survived(
