@@ -43,6 +43,7 @@ class FakeCard:
     udp_hash: str | None = None
     indirection: tuple[int, ...] | None = None
     stamps: tuple[int, int, int] | None = None  # capabilities, PHC, receive filters
+    program: int = 0  # of XDP, attached
     stamping: int | None = None  # the receive filter in use
     xdp: XdpFeatures | None = None
 
@@ -124,6 +125,7 @@ def machine(
         root=root,
         ioctl=ioctl,
         xdp_features=xdp_features,
+        xdp_program=lambda ifindex: by_index[ifindex].program,
         io_uring_errno=lambda: io_uring,
         stolen_share=lambda: stolen,
         environment=environment or {"PATH": "/opt/bin:/usr/bin", "USER": "trader"},
@@ -278,6 +280,7 @@ def e810(root: Path) -> Machine:
         stamps=EVERY_STAMP,
         stamping=0,
         xdp=XdpFeatures(0b101111, 0b11),
+        program=77,
     )
     return machine(root, files, {"enp1s0f0": card}, io_uring=errno.EPERM)
 

@@ -82,7 +82,7 @@ def test_nothing_at_all_can_be_read(tmp_path: Path) -> None:
     def refuse(*_: object) -> Never:
         raise PermissionError(1, "Operation not permitted")
 
-    nothing = Machine(tmp_path, refuse, refuse, refuse, refuse, {}, "/usr/bin/python3")
+    nothing = Machine(tmp_path, refuse, refuse, refuse, refuse, refuse, {}, "/usr/bin/python3")
     report = diagnose(nothing, Wanted(lines=LINES, is_given=True))
     assert report.count("unknown") > 10
     assert not report.is_possible
@@ -154,6 +154,7 @@ def test_the_kernel_tells_of_loopback() -> None:
         assert error.errno == errno.ENOENT  # before Linux 6.3
         return
     assert not found.is_zero_copy
+    assert netlink.xdp_program(socket.if_nametoindex("lo")) == 0
     with pytest.raises(OSError, match="No such device"):
         netlink.xdp_features(1 << 30)
 

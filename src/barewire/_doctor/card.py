@@ -100,6 +100,16 @@ def _xdp(card: Card) -> Found | None:
     )
 
 
+def _xdp_program(card: Card) -> Found | None:
+    number = card.machine.xdp_program(card.machine.number(card.file("ifindex")))
+    if not number:
+        return fine("none")
+    return advice(
+        f"program {number} is attached: a running feed's on af_xdp, or somebody else's, beside which none can be",
+        f"sudo bpftool prog show id {number}   # and stop the program that it belongs to",
+    )
+
+
 def _mtu(card: Card) -> Found | None:
     mtu = card.machine.number(card.file("mtu"))
     if mtu <= _NATIVE_MTU or not card.is_hardware:
@@ -184,6 +194,7 @@ CHECKS: tuple[Check[Card], ...] = (
     Check("driver", "driver and firmware", "the vendor's newest", _driver),
     Check("link", "link", "up, 10 Gb/s or more", _link),
     Check("xdp", "XDP mode", "zero-copy", _xdp),
+    Check("xdp_program", "XDP program", "none, until a feed attaches its own", _xdp_program),
     Check("mtu", "MTU", "1500 bytes: packets of one page", _mtu),
     Check("reverse_path", "reverse path filter", "off or loose", _reverse_path),
     Check("numa", "NUMA node", "that of the feed's core", _numa),

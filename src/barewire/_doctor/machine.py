@@ -26,6 +26,7 @@ class Machine:
     root: Path = Path("/")
     ioctl: Ioctl = system.ioctl
     xdp_features: Callable[[int], netlink.XdpFeatures] = netlink.xdp_features
+    xdp_program: Callable[[int], int] = netlink.xdp_program
     io_uring_errno: Callable[[], int] = system.io_uring_errno
     stolen_share: Callable[[], float] = system.stolen_share
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)

@@ -1,6 +1,7 @@
-"""XDP features of an interface, from the kernel's `netdev` generic netlink family (Linux 6.3 and later).
+"""XDP on an interface: what its driver can, from the kernel's `netdev` generic netlink family (Linux 6.3 and later),
+and what is attached, from its routing family.
 
-Source: the kernel's Documentation/netlink/specs/netdev.yaml, include/uapi/linux/netdev.h and genetlink.h.
+Source: the kernel's Documentation/netlink/specs/netdev.yaml, include/uapi/linux/netdev.h, genetlink.h and if_link.h.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["XdpFeatures", "attributes", "xdp_features"]
+__all__ = ["XdpFeatures", "attributes", "xdp_features", "xdp_program"]
 
 _NETLINK_GENERIC = 16
 _GENL_ID_CTRL = 16
 _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 3, 1, 2
 _NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX = 1, 1
 _NETDEV_A_DEV_XDP_FEATURES, _NETDEV_A_DEV_XDP_RX_METADATA = 3, 5
+_RTM_GETLINK, _IFINFOMSG_BYTES = 18, 16
+_IFLA_XDP, _IFLA_XDP_PROG_ID = 43, 4
 _NLM_F_REQUEST, _NLMSG_ERROR = 1, 2
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ERROR = struct.Struct("=i")
@@ -52,15 +55,34 @@ class XdpFeatures(NamedTuple):
 
 def xdp_features(ifindex: int) -> XdpFeatures:
     """Asks the kernel. Raises OSError; ENOENT or EOPNOTSUPP from a kernel that does not tell."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC) as connection:
-        connection.settimeout(_TIMEOUT_SECONDS)
-        connection.bind((0, 0))
+    with _connect(_NETLINK_GENERIC) as connection:
         name = _attribute(_CTRL_ATTR_FAMILY_NAME, b"netdev\0")
-        family = attributes(_ask(connection, _GENL_ID_CTRL, _CTRL_CMD_GETFAMILY, name))
+        family = attributes(_ask(connection, _GENL_ID_CTRL, _generic(_CTRL_CMD_GETFAMILY, name))[4:])
         number = int.from_bytes(family[_CTRL_ATTR_FAMILY_ID], "little" if _is_little() else "big")
         which = _attribute(_NETDEV_A_DEV_IFINDEX, struct.pack("=I", ifindex))
-        found = attributes(_ask(connection, number, _NETDEV_CMD_DEV_GET, which))
+        found = attributes(_ask(connection, number, _generic(_NETDEV_CMD_DEV_GET, which))[4:])
     return XdpFeatures(_u64(found.get(_NETDEV_A_DEV_XDP_FEATURES)), _u64(found.get(_NETDEV_A_DEV_XDP_RX_METADATA)))
+
+
+def xdp_program(ifindex: int) -> int:
+    """The number of the XDP program on an interface, whoever put it there; 0 for none. Raises OSError."""
+    with _connect(socket.NETLINK_ROUTE) as connection:
+        body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, ifindex, 0, 0)
+        found = attributes(_ask(connection, _RTM_GETLINK, body)[_IFINFOMSG_BYTES:])
+    number = attributes(found.get(_IFLA_XDP, b"")).get(_IFLA_XDP_PROG_ID, b"")
+    return struct.unpack("=I", number)[0] if len(number) == 4 else 0
+
+
+def _connect(family: int) -> socket.socket:
+    connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family)
+    connection.settimeout(_TIMEOUT_SECONDS)
+    connection.bind((0, 0))
+    return connection
+
+
+def _generic(command: int, body: bytes) -> bytes:
+    """A generic family's header before its attributes."""
+    return struct.pack("=BBH", command, 1, 0) + body
 
 
 def _is_little() -> bool:
@@ -76,18 +98,17 @@ def _attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
 
 
-def _ask(connection: socket.socket, family: int, command: int, body: bytes) -> bytes:
-    """The attributes of the one answer to one request."""
-    payload = struct.pack("=BBH", command, 1, 0) + body
-    connection.send(_HEADER.pack(_HEADER.size + len(payload), family, _NLM_F_REQUEST, 1, 0) + payload)
+def _ask(connection: socket.socket, kind: int, body: bytes) -> bytes:
+    """What the one answer to one request holds behind the message's header."""
+    connection.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST, 1, 0) + body)
     answer = connection.recv(65536)
     if len(answer) < _HEADER.size + _ERROR.size:
         raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
-    length, kind, *_ = _HEADER.unpack_from(answer)
-    if kind == _NLMSG_ERROR:
+    length, answered, *_ = _HEADER.unpack_from(answer)
+    if answered == _NLMSG_ERROR:
         code = -_ERROR.unpack_from(answer, _HEADER.size)[0]
         raise OSError(code, os.strerror(code))
-    return answer[_HEADER.size + 4 : length]
+    return answer[_HEADER.size : length]
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
