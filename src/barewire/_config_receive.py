@@ -119,6 +119,10 @@ class ReceiveConfig(Table):
         int, Field(ge=0, le=1_000_000, description="microseconds of SO_BUSY_POLL, 0 (off) to 1000000")
     ] = 0
     timestamps: Annotated[bool, Field(description="true (the kernel stamps every packet) or false")] = True
+    drop_capabilities: Annotated[
+        bool,
+        Field(description="true (when all is open, root's powers are given up: docs/receive.md) or false"),
+    ] = True
     io_uring: Annotated[IoUringConfig, Field(description="a [receive.io_uring] table")] = IoUringConfig()
     packet_mmap: Annotated[PacketMmapConfig, Field(description="a [receive.packet_mmap] table")] = PacketMmapConfig()
     af_xdp: Annotated[AfXdpConfig, Field(description="a [receive.af_xdp] table")] = AfXdpConfig()

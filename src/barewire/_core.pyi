@@ -13,6 +13,7 @@ __all__ = [
     "bench_book",
     "bench_ring",
     "counters",
+    "drop_capabilities",
     "encode",
     "protocols",
     "record_layouts",
@@ -37,6 +38,10 @@ def counters() -> list[tuple[str, str]]: ...
 # The bytes of a message; ValueError for an unknown type, a missing or unknown field, a value that does not fit.
 def encode(protocol: str, type: str, fields: dict[str, Any]) -> bytes: ...
 
+# Gives up the capabilities of all threads of this process; with `files`, that of reading and writing anybody's files stays.
+# OSError where that is forbidden.
+def drop_capabilities(files: bool) -> None: ...
+
 # --- ring ---
 
 @final
@@ -60,6 +65,10 @@ class Ring:
     def read_into(self, buffer: Any, timeout_ns: int) -> tuple[int, int]: ...
     def seek_oldest(self) -> None: ...
     def seek_newest(self) -> None: ...
+    # Begins a digest of what is read from here on.
+    def digest_events(self) -> None: ...
+    # 32 hexadecimal digits; None where none was begun, or a record was read too late.
+    def events_digest(self) -> str | None: ...
     def lag(self) -> int: ...
     # "alive" | "stale" | "dead" | "closed" | "restarted"
     def producer_state(self) -> str: ...
@@ -73,8 +82,7 @@ class Ring:
 @final
 class Feed:
     # {"protocol": "itch-5.0", "publisher_id": int, "midnight_ns": int, "symbols": list[str] | None,
-    #  "records": ["mbo", "bbo"], "mode": "busy" | "blocking", "core": int | None, "rcvbuf_bytes": int, "busy_poll_us": int,
-    #  "timestamps": bool, "lines": [{"group", "port", "interface": str | None, "source": str | None}, ...],
+    #  "records": ["mbo", "bbo"], "receive": the [receive] table with every key, "lines": [{"name", "group", "port", "interface": str | None, "source": str | None}, ...],
     #  "sequencing": {"hold_us": int, "capacity": int, "line_timeout_us": int},
     #  "recovery": {"rerequest": {"servers": ["1.2.3.4:5", ...], "local": str | None, "max_messages", "per_second", "timeout_ns",
     #                             "attempts", "give_up_ns", "max_gap"} | None,

@@ -13,7 +13,7 @@ from . import _core
 from ._batch import Batch
 from ._book import Book
 from ._config import Config, load_config
-from ._errors import FeedError
+from ._errors import ConfigError, FeedError
 from ._lines import LineStats, line_stats
 from ._ring import DEFAULT_BATCH_RECORDS, Reader, Ring
 from ._stats import FeedStats, make_stats
@@ -100,8 +100,9 @@ class Feed:
     that falls behind loses records, never slows the feed, and is told (`Batch.lost`).
     """
 
-    def __init__(self, config: Config, *, batch_records: int = DEFAULT_BATCH_RECORDS) -> None:
+    def __init__(self, config: Config, *, batch_records: int = DEFAULT_BATCH_RECORDS, digest: bool = False) -> None:
         self.config = config
+        self._digest = digest
         self._batch_records = batch_records
         self._core = _OneAtATime(_core.Feed(config.to_core()))
         self._symbols = Symbols(self._announced)
@@ -114,15 +115,17 @@ class Feed:
         config: str | os.PathLike[str] | Mapping[str, Any] | Config,
         *,
         batch_records: int = DEFAULT_BATCH_RECORDS,
+        digest: bool = False,
     ) -> Self:
         """A feed from a TOML file's path, TOML text (a string of several lines) or a mapping of the same shape.
 
-        Nothing is opened yet: `start()` does that, or `with`. `batch_records` is the most records of one batch.
+        Nothing is opened yet: `start()` does that, or `with`. `batch_records` is the most records of one batch;
+        `digest` computes `events_digest()`, as the events are read.
 
         Raises ConfigError, which names the key, the value and what was expected; OSError for a file that cannot be
         read.
         """
-        return cls(load_config(config), batch_records=batch_records)
+        return cls(load_config(config), batch_records=batch_records, digest=digest)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -135,7 +138,10 @@ class Feed:
             raise FeedError("the feed was started before; make another with Feed.from_config()")
         self._core.start()
         # At the oldest record: what came between the start and this line is not missed.
-        self._reader = Reader(self._core.reader(), self._symbols, self._batch_records)
+        core = self._core.reader()
+        if self._digest:
+            core.digest_events()
+        self._reader = Reader(core, self._symbols, self._batch_records)
 
     def stop(self) -> None:
         """Ends the thread; loops over the feed come to their end. Raises what the thread died of, if it did."""
@@ -226,6 +232,17 @@ class Feed:
         """
         self._started()
         return self._core.digest()
+
+    def events_digest(self) -> str | None:
+        """A fingerprint of all events that this object has read, in order, 32 hex digits: equal events, equal digests.
+
+        When and how they arrived is no part of it, nor are silent lines. `None` when records were read too late, since
+        nobody knows what they held. Raises ConfigError where `digest=True` was not given, FeedError before the start.
+        """
+        reader = self._started()
+        if not self._digest:
+            raise ConfigError("events_digest(): expected Feed.from_config(..., digest=True)", key="digest")
+        return reader.core.events_digest()
 
     def lines(self) -> list[LineStats]:
         """What each line brought, how far it lags behind the others, whether it is silent. Empty before the start."""

@@ -1,7 +1,7 @@
 //! A fingerprint of what a strategy saw: equal events in equal order, equal digests.
 //!
 //! What happened counts, not how it came: receive times and clocks, where packets began and ended, whether a message came
-//! on a line or by a retransmission, and the health of lines are left out.
+//! on a line or by a retransmission, the health of lines, and the number that a feed gives its venue are left out.
 
 use barewire_types::{Flags, Gap, Record, RecordKind, Status, StatusCode};
 use zerocopy::transmute;
@@ -29,6 +29,7 @@ impl EventsDigest {
         let mut gap = Gap::from(*record);
         gap.ts_recv = 0;
         gap.ts_source = 0;
+        gap.publisher_id = 0;
         gap.flags &= Flags::SNAPSHOT.with(Flags::MAYBE_STALE).0;
         let words: [u64; 7] = transmute!(gap);
         for word in words {
@@ -60,6 +61,8 @@ mod tests {
         };
         let seen = [record(1, Flags::NONE, 5), record(2, Flags::LAST, 6)];
         assert_eq!(digest(&seen), digest(&[record(1, Flags::RECOVERED, 7), record(2, Flags::NONE, 8)]));
+        let numbered = seen.map(|record| Record::from(Gap { publisher_id: 9, ..Gap::from(record) }));
+        assert_eq!(digest(&seen), digest(&numbered));
         assert_ne!(digest(&seen), digest(&[seen[1], seen[0]]));
         assert_ne!(digest(&seen), digest(&seen[..1]));
         assert_ne!(digest(&seen), digest(&[seen[0], record(2, Flags::MAYBE_STALE, 6)]));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use barewire_book::OutOfMemory;
 use barewire_io::affinity::{self, AffinityError};
+use barewire_io::capabilities::{self, Capabilities};
 use barewire_io::memory::{self, CachePrefetch, HugePages};
 use barewire_io::{LineConfig, OpenError, Receiver, Waker, clock};
 use barewire_line::{Requests, Snapshots};
@@ -51,6 +52,8 @@ pub struct LiveConfig {
     pub receive: ReceivePath,
     /// The core that the feed thread has for itself.
     pub core: Option<usize>,
+    /// Whether the feed thread gives up its capabilities, once everything is open.
+    pub drop_capabilities: bool,
     /// How long to wait for what is missing.
     pub sequencing: Sequencing,
     /// Whom to ask for what does not come. [`Sequencing::recovery`] is made from it.
@@ -152,14 +155,15 @@ impl Live {
         let stop = Arc::new(AtomicBool::new(false));
         let (tasks, inbox) = channel();
         let (started, start) = sync_channel(1);
-        let (stopping, core) = (Arc::clone(&stop), config.core);
+        let (stopping, core, drop_capabilities) = (Arc::clone(&stop), config.core, config.drop_capabilities);
         let thread = std::thread::Builder::new()
             .name("barewire-feed".to_owned())
             .spawn(move || {
                 let pinned = core.map_or(Ok(()), affinity::pin);
                 let failed = pinned.is_err();
+                let dropped = drop_capabilities.then(|| capabilities::drop_of_thread(Capabilities::NONE));
                 // The starter waits for this; it cannot have gone.
-                let _ = started.send(pinned);
+                let _ = started.send(pinned.map(|()| dropped));
                 let mut pipeline = pipeline;
                 let result = if failed { Ok(()) } else { run(&mut pipeline, intake, &stopping, &inbox) };
                 let lines = pipeline.lines();
@@ -169,10 +173,17 @@ impl Live {
         let mut live =
             Live { stop, tasks, waker, thread: Some(thread), books: None, lines: Vec::new(), reader, report };
         match start.recv() {
-            Ok(Ok(())) => {
+            Ok(Ok(dropped)) => {
                 live.report.push(match core {
                     Some(core) => format!("feed thread: pinned to core {core}"),
                     None => "feed thread: not pinned".to_owned(),
+                });
+                live.report.push(match dropped {
+                    Some(Ok(())) => "feed thread: holds no capability".to_owned(),
+                    Some(Err(error)) => {
+                        format!("feed thread: keeps its capabilities, which cannot be dropped: {error}")
+                    }
+                    None => "feed thread: keeps its capabilities, as configured".to_owned(),
                 });
                 Ok(live)
             }

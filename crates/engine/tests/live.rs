@@ -35,6 +35,7 @@ fn config(groups: &[SocketAddrV4], mode: Mode) -> LiveConfig {
         line_names: vec!["A".to_owned(), "B".to_owned()],
         receive: ReceivePath::Kernel(KernelOptions { mode, rcvbuf_bytes: None, ..KernelOptions::default() }),
         core: None,
+        drop_capabilities: true,
         recovery: barewire_engine::recovery::RecoveryConfig::default(),
         sequencing: Sequencing::default(),
         ring: RingConfig::default(),

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::af_xdp::AfXdpError;
+use crate::capabilities::Capabilities;
 
 /// Why a receive or send path could not be opened: each says what was wanted, what was found and what to do.
 #[derive(Debug)]
@@ -88,6 +89,10 @@ pub enum OpenError {
         what: Purpose,
         /// What it may not do.
         action: &'static str,
+        /// What the path needs for this, and all that comes after it.
+        needs: Capabilities,
+        /// What of it the process has not.
+        missing: Capabilities,
         /// EPERM or EACCES.
         error: io::Error,
     },
@@ -153,6 +158,16 @@ impl fmt::Display for Purpose {
 }
 
 impl OpenError {
+    /// [`NotPermitted`](OpenError::NotPermitted), with what is missing found out.
+    pub(crate) fn not_permitted(
+        what: Purpose,
+        action: &'static str,
+        needs: Capabilities,
+        error: io::Error,
+    ) -> OpenError {
+        OpenError::NotPermitted { what, action, needs, missing: needs.missing(), error }
+    }
+
     /// The kernel's reason, where it was the kernel that refused.
     pub fn os_error(&self) -> Option<&io::Error> {
         match self {
@@ -202,10 +217,24 @@ impl fmt::Display for OpenError {
                 f,
                 "{what}: {interface} carries no Ethernet frames, which this path reads: use the kernel path there"
             ),
-            OpenError::NotPermitted { what, action, error } => {
+            OpenError::NotPermitted { what, action, needs, missing, error } => {
+                write!(f, "{what}: not permitted to {action}")?;
+                if missing.is_empty() {
+                    return write!(
+                        f,
+                        ": the process has {needs}, but a sandbox (a container's seccomp profile, a user namespace) \
+                         forbids it ({error})"
+                    );
+                }
+                let names = missing.to_string();
+                let verb = if names.contains(" and ") { "are" } else { "is" };
+                let (plain, unit) = (names.to_lowercase().replace(" and ", ","), names.replace(" and ", " "));
+                let program = std::env::current_exe();
+                let program = program.as_ref().map_or("PROGRAM".into(), |path| path.to_string_lossy());
                 write!(
                     f,
-                    "{what}: not permitted to {action}: run with the capability it needs, or leave it out ({error})"
+                    ": {names} {verb} missing: grant with AmbientCapabilities={unit} in the service's unit, or `sudo \
+                     setcap {plain}+ep {program}` ({error})"
                 )
             }
             OpenError::NoIoUring { what, disabled, error } => {

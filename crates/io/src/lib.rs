@@ -9,7 +9,8 @@
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
 //! - [`hwstamp`]: whether a card stamps what it receives.
 //! - [`legacy`], [`netns`]: for benchmarks: what there was before, and machines within the machine.
-//! - [`clock`], [`affinity`], [`memory`], [`interfaces`]: what a feed asks of the machine before and beside its loop.
+//! - [`clock`], [`affinity`], [`memory`], [`interfaces`], [`capabilities`]: what a feed asks of the machine before and
+//!   beside its loop, and what it gives up.
 //!
 //! A new receive path is one module with one type that implements [`Receiver`].
 //!
@@ -25,6 +26,7 @@ mod wake;
 
 pub mod af_xdp;
 pub mod affinity;
+pub mod capabilities;
 pub mod capture;
 pub mod clock;
 pub mod file;

@@ -212,6 +212,7 @@ impl Config {
             lines,
             line_names: self.lines.iter().map(|line| line.name.clone()).collect(),
             core: self.receive.core,
+            drop_capabilities: self.receive.drop_capabilities,
             receive: self.receive.path()?,
             sequencing: Sequencing {
                 hold_ns: self.sequencing.hold_us.saturating_mul(1_000),

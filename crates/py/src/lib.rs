@@ -6,6 +6,7 @@
 mod bench;
 mod block;
 mod books;
+mod capabilities;
 mod encode;
 mod errors;
 mod feed;
@@ -26,6 +27,8 @@ mod _core {
 
     #[pymodule_export]
     use super::bench::{bench_book, bench_ring};
+    #[pymodule_export]
+    use super::capabilities::drop_capabilities;
     #[pymodule_export]
     use super::encode::encode;
     #[pymodule_export]

@@ -45,6 +45,7 @@ pub struct ReceiveOptions {
     path: String,
     mode: String,
     pub core: Option<usize>,
+    pub drop_capabilities: bool,
     rcvbuf_bytes: usize,
     busy_poll_us: u32,
     timestamps: bool,

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use barewire_engine::digest::EventsDigest;
 use barewire_io::clock;
-use barewire_ring::{Reader, RingError};
+use barewire_ring::{Read, Reader, RingError, RingRecord};
 use pyo3::prelude::*;
 
 use crate::block::Block;
@@ -27,13 +28,32 @@ pub fn ring_error(py: Python<'_>, error: &RingError) -> PyErr {
     }
 }
 
+/// What belongs to the thread that reads.
+struct Reading {
+    reader: Reader,
+    /// Of what was read, where it was asked for. A record that came too late ends it: what it held is not known.
+    digest: Option<EventsDigest>,
+}
+
+impl Reading {
+    fn read(&mut self, out: &mut [RingRecord]) -> Read {
+        let read = self.reader.read(out);
+        if read.lost > 0 {
+            self.digest = None;
+        } else if let Some(digest) = &mut self.digest {
+            out.iter().take(read.count).for_each(|record| digest.take(&record.record));
+        }
+        read
+    }
+}
+
 /// A reader of one broadcast ring.
 ///
 /// One thread reads at a time; what the ring tells of itself (directory, statistics, state) any thread may ask meanwhile.
 #[pyclass(module = "barewire._core", frozen)]
 pub struct Ring {
     /// Where reading goes on. Held while a thread reads, or waits to.
-    reading: Mutex<Reader>,
+    reading: Mutex<Reading>,
     /// For everything else; replaced when the reader attaches anew.
     telling: RwLock<Reader>,
     /// As of the last read.
@@ -46,7 +66,8 @@ impl Ring {
     pub fn new(reader: Reader) -> Ring {
         let name = reader.name().unwrap_or_default().to_owned();
         let position = AtomicU64::new(reader.position());
-        Ring { reading: Mutex::new(reader.clone()), telling: RwLock::new(reader), position, name }
+        let reading = Reading { reader: reader.clone(), digest: None };
+        Ring { reading: Mutex::new(reading), telling: RwLock::new(reader), position, name }
     }
 
     fn telling(&self) -> RwLockReadGuard<'_, Reader> {
@@ -54,7 +75,7 @@ impl Ring {
     }
 
     /// The reader, for this call alone.
-    fn reading(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Reader>> {
+    fn reading(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Reading>> {
         match self.reading.try_lock() {
             Ok(reader) => Ok(reader),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
@@ -108,10 +129,10 @@ impl Ring {
     /// Reads records into a buffer; waits up to `timeout_ns` for the first.
     fn read_into(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, timeout_ns: u64) -> PyResult<(usize, u64)> {
         let mut block = Block::new(buffer)?;
-        let mut reader = self.reading(py)?;
-        let reader = &mut *reader;
-        let first = reader.read(block.records());
-        self.moved(reader);
+        let mut reading = self.reading(py)?;
+        let reading = &mut *reading;
+        let first = reading.read(block.records());
+        self.moved(&reading.reader);
         if first.count > 0 || first.lost > 0 || timeout_ns == 0 {
             return Ok((first.count, first.lost));
         }
@@ -119,13 +140,13 @@ impl Ring {
         let read = long_call::run(py, deadline, |end| {
             let mut spins = 0;
             loop {
-                let read = reader.read(block.records());
+                let read = reading.read(block.records());
                 if read.count > 0 || read.lost > 0 {
                     return Slice::Done((read.count, read.lost));
                 }
-                if reader.is_closed() {
+                if reading.reader.is_closed() {
                     // What was published before it closed may have come since we looked.
-                    let read = reader.read(block.records());
+                    let read = reading.read(block.records());
                     return Slice::Done((read.count, read.lost));
                 }
                 if spins < SPINS {
@@ -138,22 +159,33 @@ impl Ring {
                 }
             }
         });
-        self.moved(reader);
+        self.moved(&reading.reader);
         Ok(read?.unwrap_or((0, 0)))
     }
 
     fn seek_oldest(&self, py: Python<'_>) -> PyResult<()> {
-        let mut reader = self.reading(py)?;
+        let reader = &mut self.reading(py)?.reader;
         reader.seek_oldest();
-        self.moved(&reader);
+        self.moved(reader);
         Ok(())
     }
 
     fn seek_newest(&self, py: Python<'_>) -> PyResult<()> {
-        let mut reader = self.reading(py)?;
+        let reader = &mut self.reading(py)?.reader;
         reader.seek_newest();
-        self.moved(&reader);
+        self.moved(reader);
         Ok(())
+    }
+
+    /// Begins a digest of the events that are read from here on.
+    fn digest_events(&self, py: Python<'_>) -> PyResult<()> {
+        self.reading(py)?.digest = Some(EventsDigest::default());
+        Ok(())
+    }
+
+    /// The digest so far: 32 hexadecimal digits; `None` where none was begun, or a record was read too late.
+    fn events_digest(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.reading(py)?.digest.map(|digest| format!("{:032x}", digest.value())))
     }
 
     /// Records between the reader and the producer.
@@ -168,10 +200,10 @@ impl Ring {
 
     /// Attaches to the ring that took the name over.
     fn reattach(&self, py: Python<'_>) -> PyResult<()> {
-        let mut reader = self.reading(py)?;
+        let reader = &mut self.reading(py)?.reader;
         reader.reattach().map_err(|error| ring_error(py, &error))?;
         *self.telling.write().unwrap_or_else(PoisonError::into_inner) = reader.clone();
-        self.moved(&reader);
+        self.moved(reader);
         Ok(())
     }
 

@@ -137,10 +137,15 @@ class Watch:
     def final_report(self) -> dict[str, Any]:
         """Everything there is to know of a feed that has stopped."""
         report = self.snapshot(final=True)
+        report["receive"] = self.feed.receive_report
         with suppress(RuntimeError):  # of a thread that died there are neither; why it died is told elsewhere
             report["lines"] = [line.as_dict() for line in self.feed.lines()]
-            report["digests"] = {"books": self.feed.digest()}
+            report["digests"] = self.digests()
         return report
+
+    def digests(self) -> dict[str, str | None]:
+        """Of the events that were read, in order, and of the books. The feed was made with `digest=True`."""
+        return {"events": self.feed.events_digest(), "books": self.feed.digest()}
 
     def status(self, *, final: bool = False) -> str:
         """The same in one line."""

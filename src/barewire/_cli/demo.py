@@ -62,7 +62,8 @@ def demo(
             "lines": lines,
             "ring": {"capacity": 1 << 18},
             "book": {"instruments": 64, "orders": 4 * _LIVE_ORDERS, "levels": 1 << 14},
-        }
+        },
+        digest=as_json,
     )
     on_terminal = sys.stdout.isatty() if live is None else live
     if not as_json:

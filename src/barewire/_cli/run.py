@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +45,9 @@ def run(
     records: RecordsOption = "bbo",
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two status lines.")] = 1.0,
     live: Annotated[bool, typer.Option("--live", help="A live table of books instead of status lines.")] = False,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Print two digests at the end: of the events in order, of the final books.")
+    ] = False,
     onload: Annotated[bool, typer.Option("--onload", help="Run under OpenOnload, sockets in user space.")] = False,
     as_json: JsonOption = False,
     example_config: Annotated[  # noqa: ARG001 (its callback acts)
@@ -65,7 +68,7 @@ def run(
         raise ConfigError("--live and --json: choose one")
     if output == "-" and (live or as_json):
         raise ConfigError("--output - takes standard output for the events; leave out --live and --json")
-    feed = Feed.from_config(config)
+    feed = Feed.from_config(config, digest=digest or as_json)
     if onload:
         enter_onload(context.obj, feed.config.receive.path)
     if output is not None:
@@ -80,6 +83,8 @@ def run(
     with ExitStack() as stack:
         report = stack.enter_context(view)
         stack.enter_context(feed)
+        if feed.config.receive.drop_capabilities:
+            _drop_capabilities(files=output is not None or strategy is not None)
         if not as_json and not quiet:
             for line in feed.receive_report:
                 note(line)
@@ -92,14 +97,30 @@ def run(
             try:
                 feed.stop()
             finally:
-                _conclude(watch, as_json, quiet)
+                _conclude(watch, as_json, quiet, digest)
 
 
-def _conclude(watch: Watch, as_json: bool, quiet: bool) -> None:
+def _drop_capabilities(*, files: bool) -> None:
+    """The feed's thread holds none by now; nor does the rest of this process need any, but to reach anybody's files."""
+    from .._core import drop_capabilities
+
+    try:
+        drop_capabilities(files)
+    except OSError as problem:
+        warn(f"capabilities are kept: {problem}")
+
+
+def _conclude(watch: Watch, as_json: bool, quiet: bool, digest: bool) -> None:
     if as_json:
         print_json(watch.final_report())
         return
-    print(f"end: {watch.status(final=True)}", file=sys.stderr if quiet else sys.stdout)
+    where = sys.stderr if quiet else sys.stdout
+    print(f"end: {watch.status(final=True)}", file=where)
+    if digest:
+        with suppress(RuntimeError):  # of a thread that died there are none
+            found = watch.digests()
+            events = found["events"] or "unknown: records were read too late"
+            print(f"events {events}\nbooks  {found['books']}", file=where)
     for line in watch.problems():
         warn(line)
 

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use barewire_io::capabilities::{self, Capabilities};
 use barewire_io::stream::{Interest, Stream, wait};
 use barewire_io::{Waker, clock};
 
@@ -43,7 +44,11 @@ impl Fetcher {
         let (orders, inbox) = channel();
         let (outbox, results) = channel();
         let mut worker = Worker { servers, options, inbox, outbox, waker: waker.clone(), feed };
-        let thread = std::thread::Builder::new().name("barewire-snapshot".to_owned()).spawn(move || worker.work())?;
+        let thread = std::thread::Builder::new().name("barewire-snapshot".to_owned()).spawn(move || {
+            // It needs none. Where the system does not let it give them up, it does without need of them all the same.
+            let _ = capabilities::drop_of_thread(Capabilities::NONE);
+            worker.work();
+        })?;
         Ok(Fetcher { orders: Some(orders), results, waker, thread: Some(thread), waits_for: None })
     }
 

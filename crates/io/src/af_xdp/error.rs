@@ -92,7 +92,7 @@ impl fmt::Display for AfXdpError {
         match self {
             AfXdpError::ProgramInTheWay { interface, error } => write!(
                 f,
-                "{interface} has an XDP program already, which is not replaced: see which with `ip link show dev \
+                "{interface} has an XDP program already (another feed's, or a firewall), which is not replaced: see which with `ip link show dev \
                  {interface}`, and remove it or choose another receive path ({error})"
             ),
             AfXdpError::ProgramRejected { interface, log, error } => {

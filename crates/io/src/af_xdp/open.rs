@@ -12,12 +12,17 @@ use super::program::{Take, Taken, assemble};
 use super::umem::Umem;
 use super::xsk::{self, Xsk};
 use super::{AfXdpError, AfXdpReceiver, Interface, Queue, bpf};
+use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
 use crate::frames::Lines;
 use crate::kernel::Mode;
 use crate::membership::Membership;
 use crate::packet::{LineConfig, ReceiverCounters};
 use crate::waits::Waits;
+
+/// What the path takes altogether, so that all that is missing is told at once.
+const NEEDS: Capabilities =
+    Capabilities::NET_RAW.with(Capabilities::NET_ADMIN).with(Capabilities::PERFMON).with(Capabilities::BPF);
 
 /// Lines that come by one interface, with the ids of their VLANs, 0 for none.
 struct Group<'a> {
@@ -104,9 +109,7 @@ impl AfXdpReceiver {
 
         // The program comes first and passes everything until there are sockets in its map.
         let map = bpf::socket_map(existing_queues).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => {
-                OpenError::NotPermitted { what, action: "make BPF maps (CAP_BPF and CAP_NET_ADMIN)", error }
-            }
+            Some(libc::EPERM) => OpenError::not_permitted(what, "make BPF maps", NEEDS, error),
             _ => context.os("BPF_MAP_CREATE")(error),
         })?;
         let (link, attach) = attach(&context, &group.lines, options.attach, &map)?;
@@ -231,8 +234,10 @@ fn attach(
         lines.iter().map(|(vlan, line)| Take { vlan: *vlan, group: line.group, port: line.port }).collect();
     let code = assemble(&takes, Taken::Redirect(map.as_raw_fd()));
     let program = bpf::load_program(&code).map_err(|(error, log)| match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            OpenError::NotPermitted { what, action: "load XDP programs (CAP_BPF and CAP_NET_ADMIN)", error }
+        Some(libc::EPERM) => OpenError::not_permitted(what, "load XDP programs", NEEDS, error),
+        // What the verifier says to those who may load programs, and may not have them add to pointers.
+        Some(libc::EACCES) if Capabilities::PERFMON.is_missing() => {
+            OpenError::not_permitted(what, "load this XDP program", NEEDS, error)
         }
         _ => context.own(AfXdpError::ProgramRejected { interface: context.name(), log, error }),
     })?;
@@ -240,9 +245,7 @@ fn attach(
         Some(libc::EBUSY | libc::EEXIST) => {
             context.own(AfXdpError::ProgramInTheWay { interface: context.name(), error })
         }
-        Some(libc::EPERM) => {
-            OpenError::NotPermitted { what, action: "attach XDP programs (CAP_BPF and CAP_NET_ADMIN)", error }
-        }
+        Some(libc::EPERM) => OpenError::not_permitted(what, "attach XDP programs", NEEDS, error),
         _ => context.own(AfXdpError::CannotAttach { interface: context.name(), way, error }),
     };
     let mut why = None;
@@ -269,7 +272,7 @@ type Opened = (Xsk, super::ReceiveRing, super::FillRing);
 fn socket(context: &Context<'_>, frames: u32, umem: Option<&Umem>) -> Result<Opened, OpenError> {
     let what = context.what;
     let socket = Xsk::open().map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => OpenError::NotPermitted { what, action: "open AF_XDP sockets (CAP_NET_RAW)", error },
+        Some(libc::EPERM) => OpenError::not_permitted(what, "open AF_XDP sockets", NEEDS, error),
         _ => context.os("socket(AF_XDP)")(error),
     })?;
     if let Some(umem) = umem {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::nic::{Hardware, Nics};
 use super::{Batch, KernelOptions, KernelReceiver, Line, LineReport, Timestamps, address};
+use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
 use crate::interfaces::local_addresses;
 use crate::packet::{LineConfig, ReceiverCounters};
@@ -66,7 +67,7 @@ pub(crate) fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<
     if let Some(us) = options.busy_poll_us {
         let us = libc::c_int::try_from(us).unwrap_or(libc::c_int::MAX);
         socket.set(libc::SOL_SOCKET, libc::SO_BUSY_POLL, us).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => OpenError::NotPermitted { what, action: "set SO_BUSY_POLL (CAP_NET_ADMIN)", error },
+            Some(libc::EPERM) => OpenError::not_permitted(what, "set SO_BUSY_POLL", Capabilities::NET_ADMIN, error),
             _ => socket.os("SO_BUSY_POLL", error),
         })?;
     }
@@ -106,7 +107,7 @@ pub(crate) fn bind_to_device(socket: &Socket, what: Purpose, name: &str) -> Resu
     // The name was found among the interfaces, so it is short enough.
     device.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)).for_each(|(to, from)| *to = from);
     socket.set(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => OpenError::NotPermitted { what, action: "bind to one interface (CAP_NET_RAW)", error },
+        Some(libc::EPERM) => OpenError::not_permitted(what, "bind to one interface", Capabilities::NET_RAW, error),
         _ => socket.os("SO_BINDTODEVICE", error),
     })
 }
@@ -128,7 +129,7 @@ pub(crate) fn bind(socket: &Socket, config: &LineConfig) -> Result<(), OpenError
             OpenError::AddressNotLocal { what, address: config.group, existing: local_addresses(), error }
         }
         Some(libc::EACCES) => {
-            OpenError::NotPermitted { what, action: "bind to a port below 1024 (CAP_NET_BIND_SERVICE)", error }
+            OpenError::not_permitted(what, "bind to a port below 1024", Capabilities::NET_BIND_SERVICE, error)
         }
         _ => socket.os("bind", error),
     })

@@ -7,6 +7,7 @@ use super::ring::{Layout, Ring, VNET_LEN};
 use super::{
     Fanout, FanoutMode, InterfaceReport, PacketMmapCounters, PacketMmapOptions, PacketMmapReceiver, Tap, Version,
 };
+use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
 use crate::frames::Lines;
 use crate::interfaces;
@@ -86,7 +87,7 @@ fn open_tap(
     let what = Purpose::Line(lines.first().map_or(0, |line| line.line));
     // Protocol 0: nothing comes in before all is set up and the socket is bound.
     let socket = Socket::of(what, libc::AF_PACKET, libc::SOCK_RAW).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => OpenError::NotPermitted { what, action: "open a packet socket (CAP_NET_RAW)", error },
+        Some(libc::EPERM) => OpenError::not_permitted(what, "open a packet socket", Capabilities::NET_RAW, error),
         _ => OpenError::Os { what, call: "socket(AF_PACKET)", error },
     })?;
     let program = filter::program(lines.iter().copied());

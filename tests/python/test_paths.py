@@ -1,0 +1,309 @@
+"""Receive paths, each in both modes, between two network namespaces: the same events, and nothing left behind.
+
+A feed (`barewire run`) is in one namespace, the simulator (`barewire sim`) in the other. Needs root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import barewire
+
+from .namespaces import PROGRAM, WAIT, Net, ip, two_namespaces, until
+from .venue import free_line
+from conftest import skip_or_fail
+
+PATHS = ("kernel", "io_uring", "packet_mmap", "af_xdp")
+MESSAGES = 50_000
+# Bits of linux/capability.h.
+NEEDED = {
+    "packet_mmap": {"CAP_NET_RAW": 13},
+    "af_xdp": {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_PERFMON": 38, "CAP_BPF": 39},
+}
+KERNELS_CLOCK, OWN_CLOCK = 3, 4  # of ts_source
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Net]:
+    if os.geteuid() != 0:
+        skip_or_fail("needs root: network namespaces")
+    before = ip("netns", "list").split()
+    with two_namespaces() as made:
+        yield made
+    assert not {made.receiver, made.sender} & set(ip("netns", "list").split()), before
+
+
+def configuration(folder: Path, path: str, mode: str = "blocking", *, name: str | None = None, more: str = "") -> Path:
+    """A feed's file. `more` is of the `[receive]` table."""
+    file = folder / f"{path}-{mode}.toml"
+    file.write_text(
+        f"""
+        [feed]
+        protocol = "itch-5.0"
+        [[lines]]
+        name = "A"
+        group = "239.255.64.1"
+        port = 26477
+        interface = "{Net.interface}"
+        [[lines]]
+        name = "B"
+        group = "239.255.64.2"
+        port = 26478
+        interface = "{Net.interface}"
+        [sequencing]
+        hold_us = 20000
+        [recovery.rerequest]
+        servers = ["{Net.server}:26500"]
+        [ring]
+        name = "{name or ring_name(path, mode)}"
+        capacity = 262144
+        [receive]
+        path = "{path}"
+        mode = "{mode}"
+        {more}
+        """
+    )
+    return file
+
+
+def ring_name(path: str, mode: str = "blocking") -> str:
+    return f"paths-{os.getpid()}-{path}-{mode}"
+
+
+def ring_file(name: str) -> Path:
+    return Path("/dev/shm") / f"barewire.{name}"
+
+
+def run(net: Net, file: Path, *more: str) -> subprocess.Popen[str]:
+    return net.inside(net.receiver, PROGRAM, "run", str(file), "--duration", str(WAIT), "--json", *more)
+
+
+def running(net: Net, file: Path, name: str, *more: str) -> subprocess.Popen[str]:
+    """A feed that receives: its lines are joined before there is a ring."""
+    feed = run(net, file, *more)
+
+    def is_up() -> bool:
+        assert feed.poll() is None, feed.communicate()
+        try:
+            return barewire.Ring.attach(name).state == "alive"
+        except (OSError, barewire.RingError):
+            return False
+
+    until(is_up, "the feed does not start")
+    return feed
+
+
+def send(net: Net, *more: str, messages: int = MESSAGES) -> dict[str, Any]:
+    """A session, sent; the sender's report."""
+    lines = [f"--line=239.255.64.{n}:{26476 + n}@{net.sending}" for n in (1, 2)]
+    session = ["--messages", str(messages), "--rate", "40k", "--messages-per-packet", "4", "--digest"]
+    servers = ["--rerequest", f"{net.server}:26500", "--linger", "0.5"]
+    arguments = [PROGRAM, "sim", *lines, *session, *servers, *more, "--json"]
+    output, errors = net.inside(net.sender, *arguments).communicate(timeout=WAIT)
+    found: dict[str, Any] = json.loads(output) if output else {"error": errors}
+    return found
+
+
+def threads(pid: int) -> dict[str, int]:
+    """What each thread of a process holds of capabilities: permitted, effective or inheritable."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        held = int(status["CapPrm"], 16) | int(status["CapEff"], 16) | int(status["CapInh"], 16)
+        found[f"{status['Name']} {task.name}"] = held
+    return found
+
+
+def ended(feed: subprocess.Popen[str]) -> dict[str, Any]:
+    """A feed's last report."""
+    output, errors = feed.communicate(timeout=WAIT)
+    assert feed.returncode == 0, errors
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("mode", ["blocking", "busy"])
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_tells_what_was_sent(net: Net, tmp_path: Path, path: str, mode: str) -> None:
+    name = ring_name(path, mode)
+    feed = running(net, configuration(tmp_path, path, mode), name)
+    try:
+        assert (net.xdp() is not None) == (path == "af_xdp")
+        ring = barewire.Ring.attach(name, oldest=True)
+        # All is open: whatever it needed for that is given up, and the session is received without.
+        until(lambda: not any(threads(feed.pid).values()), f"capabilities are held: {threads(feed.pid)}")
+        assert any(thread.startswith("barewire-feed") for thread in threads(feed.pid))
+        sent = send(net)
+        heard = ended(feed)
+    finally:
+        feed.kill()
+        feed.communicate()
+    assert sent["digests"]["messages_missing"] == 0
+    assert heard["digests"] == {key: sent["digests"][key] for key in ("events", "books")}, heard["stats"]
+    assert heard["messages"] == sent["messages"]
+    assert heard["stats"]["kernel_malformed"] == 0
+    # The clocks that the path can have, by a reader in another process.
+    batches = list(ring)
+    assert sum(batch.lost for batch in batches) == 0
+    sources = {int(source) for batch in batches for source in set(batch.mbo["ts_source"].tolist())}
+    # What a re-request server brought in is stamped by the kernel as well.
+    assert sources - {KERNELS_CLOCK} == {OWN_CLOCK} if path == "af_xdp" else sources == {KERNELS_CLOCK}
+    assert any(line.startswith(("line A", "lines A, B")) for line in heard["receive"])
+    assert net.xdp() is None
+    assert not ring_file(name).exists()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_is_left_by_a_feed_that_cannot_start_or_is_stopped(net: Net, tmp_path: Path, path: str) -> None:
+    name = ring_name("shared")
+    other = ring_name(path)
+    with barewire.Feed.from_config(
+        {"feed": {"protocol": "itch-5.0"}, "lines": [free_line()], "ring": {"name": name, "capacity": 1024}}
+    ):
+        # The path is open by the time that the ring is refused.
+        output, errors = run(net, configuration(tmp_path, path, name=name)).communicate(timeout=WAIT)
+        assert output == ""
+        assert len(errors.splitlines()) == 1, errors
+        assert "another producer" in errors
+    assert net.xdp() is None
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        feed = running(net, configuration(tmp_path, path), other)
+        feed.send_signal(signal_number)
+        output, errors = feed.communicate(timeout=WAIT)
+        assert net.xdp() is None, signal_number
+        assert not list(Path("/dev/shm").glob(f"*paths-{os.getpid()}*")), errors
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_feed_that_was_killed_starts_again_at_once(net: Net, tmp_path: Path, path: str) -> None:
+    name = ring_name(path)
+    file = configuration(tmp_path, path)
+    feed = running(net, file, name)
+    sender = threading.Thread(target=send, args=(net,), kwargs={"messages": 20_000})
+    sender.start()
+    try:
+        until(lambda: barewire.Ring.attach(name).stats["messages"] > 1000, "nothing comes")
+        feed.kill()
+        feed.communicate()
+        # No waiting for what the kernel takes away behind the process: the next one has to.
+        again = running(net, file, name)
+    finally:
+        sender.join()
+    again.send_signal(signal.SIGINT)
+    again.communicate(timeout=WAIT)
+    again = running(net, file, name)
+    sent = send(net, "--seed", "3", "--session", "SECOND", messages=5000)
+    heard = ended(again)
+    assert heard["digests"] == {key: sent["digests"][key] for key in ("events", "books")}
+    until(lambda: net.xdp() is None, "an XDP program stays")
+    assert not ring_file(name).exists()
+
+
+def test_an_interface_has_room_for_one_af_xdp_feed(net: Net, tmp_path: Path) -> None:
+    first = running(net, configuration(tmp_path, "af_xdp"), ring_name("af_xdp"))
+    program = net.xdp()
+    try:
+        second = run(net, configuration(tmp_path, "af_xdp", "busy"))
+        _, errors = second.communicate(timeout=WAIT)
+        assert second.returncode == 1
+        (line,) = errors.splitlines()
+        assert f"{Net.interface} has an XDP program already (another feed's, or a firewall), which is not" in line
+        # The first was not disturbed.
+        assert net.xdp() == program
+        sent = send(net, messages=5000)
+        heard = ended(first)
+        assert heard["digests"]["events"] == sent["digests"]["events"]
+    finally:
+        first.kill()
+        first.communicate()
+
+
+# Starts a feed as nobody, with the capabilities given as numbers; all that needs files is there before.
+UNPRIVILEGED = """
+import ctypes, os, sys
+import barewire
+feed = barewire.Feed.from_config(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+bits = sum(1 << int(bit) for bit in sys.argv[2:])
+assert libc.prctl(8, 1, 0, 0, 0) == 0  # PR_SET_KEEPCAPS
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+low, high = bits & 0xFFFFFFFF, bits >> 32
+assert libc.capset(header, (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)) == 0
+try:
+    with feed:
+        print("started", *(line for line in feed.receive_report if line.startswith("feed thread: holds")))
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def as_nobody(net: Net, file: Path, *bits: int) -> str:
+    done = net.inside(net.receiver, sys.executable, "-c", UNPRIVILEGED, str(file), *map(str, bits))
+    output, errors = done.communicate(timeout=WAIT)
+    assert not errors, errors
+    return output
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_privilege_what_is_missing_is_named_and_is_enough(net: Net, tmp_path: Path, path: str) -> None:
+    # Frames that an ordinary limit of locked memory leaves room for.
+    frames = "[receive.af_xdp]\nframes = 1024"
+    file = configuration(tmp_path, path, name=f"nobody-{random.getrandbits(32):x}", more=frames)
+    needed = NEEDED.get(path, {})
+    started = "started feed thread: holds no capability\n"
+    assert as_nobody(net, file, *needed.values()) == started
+    without = as_nobody(net, file)
+    if not needed:
+        assert without == started  # as many others do without, too
+        file.write_text(file.read_text().replace("26477", "77"))
+        needed, without = {"CAP_NET_BIND_SERVICE": 10}, as_nobody(net, file)
+        assert as_nobody(net, file, *needed.values()) == started
+    assert without.startswith("PermissionError")
+    assert len(without.splitlines()) == 1
+    names = list(needed)
+    assert f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing" in without
+    assert f"AmbientCapabilities={' '.join(names)} " in without
+    assert f"sudo setcap {','.join(names).lower()}+ep {os.path.realpath(sys.executable)}" in without
+    # Each by itself is missed.
+    for name, bit in needed.items():
+        others = [other for other in needed.values() if other != bit]
+        assert f"{name} is missing" in as_nobody(net, file, *others) if others else True
+
+
+def test_capabilities_are_kept_where_that_is_asked_for(net: Net, tmp_path: Path) -> None:
+    file = configuration(tmp_path, "packet_mmap", more="drop_capabilities = false")
+    feed = running(net, file, ring_name("packet_mmap"))
+    try:
+        time.sleep(0.2)
+        assert all(held & 1 << 13 for held in threads(feed.pid).values())
+    finally:
+        feed.send_signal(signal.SIGINT)
+        feed.communicate(timeout=WAIT)
+
+
+def test_a_feed_in_a_process_of_others_gives_up_its_own_threads_capabilities_only() -> None:
+    before = threads(os.getpid())
+    with barewire.Feed.from_config({"feed": {"protocol": "itch-5.0"}, "lines": [free_line()]}):
+        during = threads(os.getpid())
+        assert [held for name, held in during.items() if name.startswith("barewire-feed")] == [0]
+        assert {name: during[name] for name in before if name in during} == {
+            name: held for name, held in before.items() if name in during
+        }
