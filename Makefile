@@ -114,6 +114,10 @@ bench: build $(PEERS)/installed ## decode, book and ring throughput beside the p
 bench-recovery: build ## what a feed loses and how long it takes to recover, with lines that lose packets
 	$(BIN)/python benches/recovery.py $(BENCH_ARGS)
 
+.PHONY: bench-latency
+bench-latency: build ## latency by receive path, over a veth pair when root (BENCH_ARGS=--readme for the README's table)
+	@$(BIN)/python benches/latency.py $(BENCH_ARGS)
+
 .PHONY: instructions
 instructions: | check-tools ## instructions a message on the hot path, counted by callgrind
 	@bash benches/instructions.sh

@@ -6,6 +6,7 @@ from typing import Any, final
 __all__ = [
     "Feed",
     "Inspector",
+    "LatencyBench",
     "Replay",
     "Ring",
     "Simulator",
@@ -222,3 +223,22 @@ def bench_book(
     source: str | None, *, seconds: float, messages: int, instruments: int, live_orders: int
 ) -> dict[str, Any]: ...
 def bench_ring(*, seconds: float) -> dict[str, Any]: ...
+
+# One order flow and one network, for run after run. A path is "legacy", "kernel", "io_uring", "packet_mmap" or "af_xdp".
+@final
+class LatencyBench:
+    def __new__(cls, *, messages: int, instruments: int, live_orders: int) -> LatencyBench: ...
+    # Why there is only loopback; None where there are namespaces.
+    def loopback_because(self) -> str | None: ...
+    # Why a path cannot be opened here; None where it can.
+    def refusal(self, name: str) -> str | None: ...
+    # cores: the sender's, the receiving thread's, and the strategy's where it has a thread of its own.
+    def run(
+        self,
+        name: str,
+        *,
+        rate: float,
+        messages_per_packet: int,
+        duration_ns: int,
+        cores: tuple[int | None, int | None, int | None],
+    ) -> dict[str, Any]: ...

@@ -67,7 +67,8 @@ fn what_was_sent_came_or_was_lost_by_every_path() {
         let result = bench.run(&config, &AtomicBool::new(false)).expect("a run");
         check(&result, config.rate);
         let sleeps = matches!(config.path, Path::Legacy);
-        assert_eq!(result.receiver_stolen_ns.is_none(), sleeps);
+        assert_eq!(result.receiver_stolen.is_none(), sleeps);
+        assert!(result.receiver_stolen.is_none_or(|share| (0.0..=1.0).contains(&share)));
     }
 }
 

@@ -11,6 +11,7 @@ mod encode;
 mod errors;
 mod feed;
 mod impair;
+mod latency;
 mod lines;
 mod listener;
 mod long_call;
@@ -33,6 +34,8 @@ mod _core {
     use super::encode::encode;
     #[pymodule_export]
     use super::feed::Feed;
+    #[pymodule_export]
+    use super::latency::LatencyBench;
     #[pymodule_export]
     use super::replay::{Inspector, Replay};
     #[pymodule_export]

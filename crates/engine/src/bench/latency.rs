@@ -107,8 +107,8 @@ pub struct RunResult {
     pub latency: Latency,
     /// From the moment at which the packet should have been handed over, to the strategy.
     pub from_due: Latency,
-    /// Time for which the receiver's loop stood still, ns; `None` for a receiver that sleeps, which cannot tell.
-    pub receiver_stolen_ns: Option<u64>,
+    /// Share of the time for which the receiver's loop stood still; `None` for a receiver that sleeps, which cannot tell.
+    pub receiver_stolen: Option<f64>,
     /// What was asked of the receive path and what was got.
     pub report: Vec<String>,
 }
@@ -159,19 +159,26 @@ impl From<OpenError> for RunError {
 }
 
 /// What both sides know of each other.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
+#[derive(Debug)]
+pub(super) struct Shared<'a> {
     /// When the first message is due, by CLOCK_MONOTONIC; 0 until the receiver is ready.
     start: AtomicU64,
     /// The receiver has heard the end.
     done: AtomicBool,
     /// Messages sent, once all are.
     sent: AtomicU64,
-    /// Nothing more is to be sent or waited for.
+    /// One side has ended.
     stop: AtomicBool,
+    /// Somebody else wants it to end.
+    outer: &'a AtomicBool,
 }
 
-impl Shared {
+impl<'a> Shared<'a> {
+    fn new(outer: &'a AtomicBool) -> Shared<'a> {
+        let (start, sent) = (AtomicU64::new(0), AtomicU64::new(0));
+        Shared { start, done: AtomicBool::new(false), sent, stop: AtomicBool::new(false), outer }
+    }
+
     /// Everything is ready: the first message is due from here.
     pub(super) fn begin(&self) -> u64 {
         let start = clock::monotonic() + LEAD_NS;
@@ -196,7 +203,7 @@ impl Shared {
 
     /// Whether to give up.
     pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.load(Ordering::Relaxed) || self.outer.load(Ordering::Relaxed)
     }
 }
 
@@ -253,7 +260,7 @@ impl LatencyBench {
         })
     }
 
-    /// One run. Sets `stop` when it ends, and ends when somebody else sets it.
+    /// One run, which ends before its time when somebody sets `stop`.
     ///
     /// # Errors
     ///
@@ -264,7 +271,7 @@ impl LatencyBench {
         name[3..].copy_from_slice(format!("{:07}", self.runs % 10_000_000).as_bytes());
         let session = Session(name);
         let line = self.line();
-        let shared = Shared::default();
+        let shared = Shared::new(stop);
         let LatencyBench { flow, network, to, .. } = self;
         let mut packets = flow.cut(session, config.messages_per_packet);
         if packets.is_empty() {
@@ -308,12 +315,6 @@ impl LatencyBench {
                 }
                 Ok::<_, RunError>(sent?)
             });
-            while !(receiver.is_finished() && sender.is_finished()) {
-                if stop.load(Ordering::Relaxed) {
-                    shared.stop.store(true, Ordering::Relaxed);
-                }
-                thread::sleep(Duration::from_millis(2));
-            }
             (join(receiver), join(sender))
         });
         // The receiver's error says more: the sender's may only be that it was left alone.
@@ -330,7 +331,7 @@ impl LatencyBench {
             refused: ended.refused,
             latency,
             from_due,
-            receiver_stolen_ns: ended.stolen_ns,
+            receiver_stolen: ended.stolen,
             report: ended.report,
         })
     }
@@ -341,7 +342,7 @@ impl LatencyBench {
 pub(super) struct Ended {
     pub(super) report: Vec<String>,
     pub(super) refused: u64,
-    pub(super) stolen_ns: Option<u64>,
+    pub(super) stolen: Option<f64>,
 }
 
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {

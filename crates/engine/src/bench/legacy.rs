@@ -72,7 +72,7 @@ pub(super) fn run(
     line: &LineConfig,
     strategy_core: Option<usize>,
     schedule: Schedule,
-    shared: &Shared,
+    shared: &Shared<'_>,
 ) -> Result<Ended, RunError> {
     let mut receiver = LegacyReceiver::open(line, Some(RCVBUF_BYTES), LONGEST_WAIT)?;
     let hand_off = &HandOff::default();
@@ -109,10 +109,10 @@ pub(super) fn run(
          variable; strategy on {}",
         strategy_core.map_or_else(|| "any core".to_owned(), |core| format!("core {core}"))
     )];
-    Ok(Ended { report, refused, stolen_ns: None })
+    Ok(Ended { report, refused, stolen: None })
 }
 
-struct Finish<'a>(&'a Shared);
+struct Finish<'a>(&'a Shared<'a>);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
@@ -121,7 +121,7 @@ impl Drop for Finish<'_> {
 }
 
 /// The strategy's thread.
-fn strategy(pipeline: &mut Feed, hand_off: &HandOff, shared: &Shared) {
+fn strategy(pipeline: &mut Feed, hand_off: &HandOff, shared: &Shared<'_>) {
     while !shared.is_stopped() {
         let packet = hand_off.pop();
         if let Some(packet) = &packet {

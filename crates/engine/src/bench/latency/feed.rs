@@ -23,7 +23,7 @@ impl Visitor for Opened {
 pub(super) struct Drive<'a> {
     pub(super) pipeline: &'a mut Feed,
     pub(super) schedule: Schedule,
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Shared<'a>,
 }
 
 impl Visitor for Drive<'_> {
@@ -62,7 +62,8 @@ impl Visitor for Drive<'_> {
             }
         }
         shared.finish();
-        Ok(Ended { report, refused: 0, stolen_ns: Some(stolen_ns) })
+        let elapsed_ns = (last - start).max(1);
+        Ok(Ended { report, refused: 0, stolen: Some(stolen_ns as f64 / elapsed_ns as f64) })
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn send(
     packets: &mut Packets,
     out: &mut UdpSender,
     plan: &Plan,
-    shared: &Shared,
+    shared: &Shared<'_>,
 ) -> io::Result<Option<Sent>> {
     let patience = Instant::now() + PATIENCE;
     let start = loop {
@@ -111,7 +111,7 @@ pub(super) fn send(
 }
 
 /// Says that this was all, again and again, until the receiver has heard it.
-pub(super) fn end(out: &mut UdpSender, plan: &Plan, shared: &Shared, patience: Duration) {
+pub(super) fn end(out: &mut UdpSender, plan: &Plan, shared: &Shared<'_>, patience: Duration) {
     let until = Instant::now() + patience;
     let next = Seq(shared.sent.load(Ordering::Acquire) + 1);
     let packet = end_of_session(plan.session, next);
