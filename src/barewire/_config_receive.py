@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
-from ._config_checks import Table, cpu
+from ._config_checks import Table, cpu, wrong
 
 __all__ = ["AfXdpConfig", "IoUringConfig", "PacketMmapConfig", "ReceiveConfig"]
 
@@ -93,6 +93,12 @@ class AfXdpConfig(Table):
     ] = None
 
 
+def _where_frames_are_seen(value: str | None, info: ValidationInfo) -> str | None:
+    if value is not None and info.data.get("path") not in ("packet_mmap", "af_xdp"):
+        raise wrong('path "packet_mmap" or "af_xdp" beside it, since sockets see no trailers')
+    return value
+
+
 class ReceiveConfig(Table):
     """How packets are received: the `[receive]` table."""
 
@@ -119,6 +125,14 @@ class ReceiveConfig(Table):
         int, Field(ge=0, le=1_000_000, description="microseconds of SO_BUSY_POLL, 0 (off) to 1000000")
     ] = 0
     timestamps: Annotated[bool, Field(description="true (the kernel stamps every packet) or false")] = True
+    switch_times: Annotated[
+        Literal["metamako", "exablaze"] | None,
+        AfterValidator(_where_frames_are_seen),
+        Field(
+            description='the capture switch whose trailers say when packets came, "metamako" or "exablaze"; '
+            "left out: none. Only packet_mmap and af_xdp see them"
+        ),
+    ] = None
     drop_capabilities: Annotated[
         bool,
         Field(description="true (when all is open, root's powers are given up: docs/receive.md) or false"),

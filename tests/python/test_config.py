@@ -114,7 +114,12 @@ WRONG = [
     (
         "receive.xyz",
         1,
-        "receive.xyz: unknown key; expected one of: path, mode, core, rcvbuf_bytes, busy_poll_us, timestamps, io_uring, packet_mmap, af_xdp",
+        "receive.xyz: unknown key; expected one of: path, mode, core, rcvbuf_bytes, busy_poll_us, timestamps, switch_times, drop_capabilities, io_uring, packet_mmap, af_xdp",
+    ),
+    (
+        "receive.switch_times",
+        "metamako",
+        'receive.switch_times = "metamako": expected path "packet_mmap" or "af_xdp" beside it, since sockets see no trailers',
     ),
     ("fed", {}, "fed: unknown key; did you mean feed?"),
     ("lines", [], "lines = []: expected one [[lines]] table for each line, 1 to 8"),

@@ -143,7 +143,7 @@ def with_trailers(capture: bytes, ahead_ns: int) -> bytes:
 
 def test_receive_times_are_the_switchs_or_else_the_captures(tmp_path: Path) -> None:
     plain, switched = tmp_path / "plain.pcap", tmp_path / "switched.pcap"
-    _core.Simulator(simulator_config(messages=400, instruments=20, live_orders=50, pcap=str(plain))).run()
+    _core.Simulator(simulator_config(messages=400, instruments=20, live_orders=64, pcap=str(plain))).run()
     switched.write_bytes(with_trailers(plain.read_bytes(), -12_345))
 
     def ts_recv(path: Path, timestamps: str) -> tuple[np.ndarray, barewire.Replay]:

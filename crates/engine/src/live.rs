@@ -411,6 +411,10 @@ fn flush<R: Receiver>(pipeline: &mut LivePipeline, intake: &Intake<R>) {
     counters.set(Counter::KernelWrongSource, received.wrong_source);
     counters.set(Counter::KernelFragments, received.fragments);
     counters.set(Counter::KernelMalformed, received.malformed + received.not_udp + received.other_destination);
+    counters.set(Counter::SwitchTimes, received.switch_times);
+    counters.set(Counter::SwitchTimesMissing, received.switch_times_missing);
+    counters.set(Counter::SwitchTimesImplausible, received.switch_times_implausible);
+    counters.set(Counter::SwitchTimesDegraded, received.switch_times_degraded);
     let asked = intake.services.counters();
     counters.set(Counter::RequestsUnsent, asked.send_errors);
     counters.set(Counter::RepliesWrongSource, asked.wrong_source);

@@ -1,6 +1,7 @@
 //! The receive path, as the configuration has it.
 
 use barewire_engine::receive::ReceivePath;
+use barewire_io::TrailerTimes;
 use barewire_io::af_xdp::{AfXdpOptions, Attach, BusyPoll, Transfer};
 use barewire_io::io_uring::{IoUringOptions, SqPoll};
 use barewire_io::kernel::{KernelOptions, Mode};
@@ -49,6 +50,7 @@ pub struct ReceiveOptions {
     rcvbuf_bytes: usize,
     busy_poll_us: u32,
     timestamps: bool,
+    switch_times: Option<String>,
     io_uring: IoUring,
     packet_mmap: PacketMmap,
     af_xdp: AfXdp,
@@ -64,6 +66,12 @@ impl ReceiveOptions {
         let mode = if self.mode == "blocking" { Mode::Blocking } else { Mode::Busy };
         let (rcvbuf_bytes, timestamps) = (Some(self.rcvbuf_bytes), self.timestamps);
         let busy_poll_us = Some(self.busy_poll_us).filter(|us| *us > 0);
+        let trailer_times = match self.switch_times.as_deref() {
+            None => None,
+            Some("metamako") => Some(TrailerTimes::Metamako),
+            Some("exablaze") => Some(TrailerTimes::Exablaze),
+            Some(other) => return unknown("switch_times", other),
+        };
         Ok(match self.path.as_str() {
             "kernel" => ReceivePath::Kernel(KernelOptions {
                 mode,
@@ -103,6 +111,7 @@ impl ReceiveOptions {
                     ring_bytes: options.ring_bytes,
                     slot_bytes: options.slot_bytes,
                     fanout: options.fanout_group.map(fanout).transpose()?,
+                    trailer_times,
                     ..PacketMmapOptions::default()
                 })
             }
@@ -125,6 +134,7 @@ impl ReceiveOptions {
                 huge_pages: self.af_xdp.huge_pages,
                 busy_poll: busy_poll_us.map(|us| BusyPoll { us, budget: self.af_xdp.busy_poll_budget }),
                 vlan: self.af_xdp.vlan,
+                trailer_times,
                 ..AfXdpOptions::default()
             }),
             other => return unknown("path", other),
