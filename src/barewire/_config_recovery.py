@@ -95,16 +95,16 @@ class SnapshotConfig(Table):
     ] = ""
     timeout_s: Annotated[
         float, Field(gt=0, le=3600, description="seconds that one fetch may take, above 0 to 3600")
-    ] = 30.0
+    ] = 10.0
     attempts: Annotated[
         int, Field(ge=1, le=255, description="fetches in a row, one server after the other, 1 to 255")
-    ] = 3
+    ] = 2
     retry_s: Annotated[
         float,
         Field(
             ge=0, le=86_400, description="seconds to the next try after as many have failed, 0 (none is made) to 86400"
         ),
-    ] = 10.0
+    ] = 30.0
     max_bytes: Annotated[
         int,
         Field(ge=1 << 16, le=1 << 36, description="the most bytes of a snapshot, 65536 to 68719476736"),

@@ -59,9 +59,9 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 # servers = ["{DEFAULT_GLIMPSE}"]    # in turn
 # username = ""
 # password = ""
-# timeout_s = 30.0                 # of one fetch
-# attempts = 3                     # in a row
-# retry_s = 10.0                   # to the next try after those; 0: none
+# timeout_s = 10.0                 # of one fetch
+# attempts = 2                     # in a row
+# retry_s = 30.0                   # to the next try after those; 0: none
 # max_bytes = 1073741824           # of a snapshot
 # sequence = "next"                # what its number means: the first message after it; "last": the last one in it
 

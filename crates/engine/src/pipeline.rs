@@ -60,6 +60,8 @@ pub struct Pipeline<V, S> {
     recovery: Recovery,
     /// The snapshot that is being loaded, and how much of it was.
     loading: Option<recover::Loading>,
+    /// The one that is ahead of the lines.
+    kept: Option<recover::Kept>,
     /// Whether a snapshot was asked for that has neither come nor failed.
     fetching: bool,
     watch: LineWatch,
@@ -118,6 +120,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             from_file,
             recovery: Recovery::new(recovery),
             loading: None,
+            kept: None,
             fetching: false,
             watch: LineWatch::new(line_timeout_ns, lines),
             has_ended: false,

@@ -107,7 +107,7 @@ pub enum FetchError {
     Rejected,
     /// The fetch took longer than it may.
     Timeout,
-    /// The server was not heard for fifteen seconds, not even by a heartbeat.
+    /// The server was not heard for three seconds, not even by a heartbeat.
     Silent,
     /// The connection broke before the snapshot's end.
     Closed,

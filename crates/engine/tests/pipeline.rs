@@ -6,9 +6,10 @@ use barewire_book::Capacity;
 use barewire_engine::counters::Counter;
 use barewire_engine::nasdaq::{Nasdaq, Setup};
 use barewire_engine::pipeline::{Input, Pipeline, REPLIES, Sequencing};
-use barewire_engine::recovery::NoServices;
+use barewire_engine::recovery::{FetchError, NoServices, Services, Snapshot};
 use barewire_engine::sink::Memory;
 use barewire_engine::venue::{Publish, Subscription};
+use barewire_line::{RecoveryConfig, Snapshots};
 use barewire_sim::{Exchange, ExchangeConfig, MAX_MESSAGE_LEN, MessageBuffer};
 use barewire_types::{Bbo, Flags, Gap, Mbo, NoPrefetch, Record, RecordKind, Seq, TsSource, UNDEF_PRICE, UnixNanos};
 use barewire_wire::moldudp64::{self, Builder, Session};
@@ -19,6 +20,10 @@ type Feed = Pipeline<Nasdaq<NoPrefetch>, Memory>;
 const SESSION: Session = Session(*b"TEST000001");
 
 fn feed(subscription: Subscription) -> Feed {
+    feed_with(subscription, Sequencing::default())
+}
+
+fn feed_with(subscription: Subscription, sequencing: Sequencing) -> Feed {
     let setup = Setup {
         publisher_id: 3,
         midnight_ns: 1_000_000_000_000_000_000,
@@ -26,7 +31,7 @@ fn feed(subscription: Subscription) -> Feed {
         publish: Publish { mbo: true, bbo: true },
         capacity: Capacity { instruments: 1 << 16, orders: 4096, levels: 4096 },
     };
-    Pipeline::new(Nasdaq::new(setup, NoPrefetch).expect("memory"), Memory::default(), 3, Sequencing::default())
+    Pipeline::new(Nasdaq::new(setup, NoPrefetch).expect("memory"), Memory::default(), 3, sequencing)
 }
 
 fn packet(sequence: u64, messages: &[Vec<u8>]) -> Vec<u8> {
@@ -377,6 +382,53 @@ fn any_message() -> impl Strategy<Value = Vec<u8>> {
         bytes.truncate(if cut == 0 { len.saturating_sub(usize::from(id) + 1) } else { len });
         bytes
     })
+}
+
+/// A snapshot server that lies about its number by less than the ring holds: of another session, or of nowhere.
+#[test]
+fn a_snapshot_ahead_of_the_lines_waits_for_them_and_is_refused_where_they_go_on_below() {
+    struct Liar(Option<u64>, Vec<u64>);
+    impl Services for Liar {
+        fn request(&mut self, _server: u8, _packet: &[u8]) {}
+        fn fetch(&mut self, ticket: u64, _server: u8) {
+            self.0 = Some(ticket);
+        }
+        fn fetched(&mut self) -> Option<(u64, Result<Snapshot, FetchError>)> {
+            let next = *self.1.first()?;
+            let snapshot = Snapshot { messages: Vec::new(), count: 0, next: Seq(next) };
+            Some((self.0.take()?, Ok(snapshot)))
+        }
+        fn give_back(&mut self, _snapshot: Snapshot) {
+            self.1.remove(0);
+        }
+    }
+    const SECOND: u64 = 1_000_000_000;
+    let recovery =
+        RecoveryConfig { requests: None, snapshots: Some(Snapshots { servers: 1, attempts: 2, retry_ns: 0 }) };
+    let mut feed = feed_with(Subscription::All, Sequencing { recovery, ..Sequencing::default() });
+    let at = |feed: &mut Feed, first: u64, at: u64| {
+        let payload = packet(first, &[vec![], vec![]]);
+        feed.packet(&Input { line: 0, payload: &payload, ts_recv: UnixNanos(at), ts_source: TsSource::User });
+    };
+    // First a lie, then the truth, a little ahead of the lines.
+    let mut servers = Liar(None, vec![30_000, 1_075]);
+    at(&mut feed, 1_000, SECOND);
+    for n in 1..=30 {
+        at(&mut feed, 1_000 + 2 * n, SECOND + n * SECOND / 20);
+        feed.recover(UnixNanos(SECOND + n * SECOND / 20), true, &mut servers);
+    }
+    let counters = feed.counters().clone();
+    assert_eq!((counters.get(Counter::SnapshotsFailed), counters.get(Counter::SnapshotsLoaded)), (1, 0));
+    assert_eq!((counters.get(Counter::Suspended), counters.get(Counter::MessagesHeld)), (1, 62));
+    for n in 31..=60 {
+        at(&mut feed, 1_000 + 2 * n, SECOND + n * SECOND / 20);
+        feed.recover(UnixNanos(SECOND + n * SECOND / 20), true, &mut servers);
+    }
+    let counters = feed.counters();
+    assert_eq!((counters.get(Counter::SnapshotsFailed), counters.get(Counter::SnapshotsLoaded)), (1, 1));
+    assert_eq!(counters.get(Counter::MessagesReplaced), 1_074);
+    assert_eq!((counters.get(Counter::MessagesMissing), counters.get(Counter::NextSequence)), (0, 1_122));
+    assert_eq!(counters.check(), Ok(()));
 }
 
 proptest! {

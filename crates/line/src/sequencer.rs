@@ -146,9 +146,13 @@ impl Sequencer {
     }
 
     /// One past the highest number known to exist.
-    #[cfg(test)]
-    pub(crate) fn horizon(&self) -> u64 {
-        self.horizon
+    pub fn horizon(&self) -> Seq {
+        Seq(self.horizon)
+    }
+
+    /// When the current session was last heard.
+    pub fn last_heard(&self) -> UnixNanos {
+        self.heard
     }
 
     /// Messages that were held and then came again in their turn: that copy was delivered, and the held one was the duplicate.

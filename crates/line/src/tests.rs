@@ -115,7 +115,7 @@ impl Receiver {
             self.lost(missing);
         }
         assert_eq!(self.sequencer.held(), 0);
-        assert!(self.sequencer.horizon() <= self.sequencer.next().0);
+        assert!(self.sequencer.horizon() <= self.sequencer.next());
     }
 
     /// Everything below `next` was delivered or given up, once, and delivered in order.

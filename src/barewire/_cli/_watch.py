@@ -155,8 +155,13 @@ class Watch:
         missing = f"{count_text(now['messages_missing'] - self.before_joining)} missing"
         return (
             f"{count_text(now['messages'])} messages, {count_text(now['messages_per_s'])} a second; "
-            f"{missing}; {count_text(now['lost'])} read too late{late}"
+            f"{missing}; {count_text(now['lost'])} read too late{late}{self._waiting()}"
         )
+
+    def _waiting(self) -> str:
+        """Why nothing may be coming."""
+        stats = self.feed.stats
+        return f"; waiting for a snapshot, {count_text(stats.messages_held)} messages held" if stats.suspended else ""
 
     def problems(self) -> list[str]:
         """What did not go well, one line each."""

@@ -13,6 +13,16 @@ const PATIENCE: u64 = 8;
 /// Messages of a snapshot that are applied before packets get their turn.
 const PART: usize = 256;
 
+/// A snapshot that includes more than the lines have shown is kept so long until they do; if they go on without, it is
+/// somebody else's, or wrong.
+const AHEAD_NS: u64 = 1_000_000_000;
+
+/// A snapshot that came, and is ahead of the lines.
+pub(super) struct Kept {
+    snapshot: Snapshot,
+    since: UnixNanos,
+}
+
 /// A snapshot that is being applied.
 pub(super) struct Loading {
     snapshot: Snapshot,
@@ -91,6 +101,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         while self.loading.is_some() {
             self.load();
         }
+        self.kept = None;
         if self.sequencer.is_suspended() {
             let step = self.recovery.no_room(now, &mut self.sequencer);
             self.act(step, now, &mut NoServices);
@@ -122,13 +133,22 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                 self.fetching = true;
                 services.fetch(ticket, server);
             }
-            Step::Lost(missing) => self.lost(&missing, now),
-            Step::Filled => self.row(),
+            Step::Lost(missing) => {
+                self.kept = None;
+                self.lost(&missing, now);
+            }
+            Step::Filled => {
+                self.kept = None;
+                self.row();
+            }
         }
     }
 
     /// Looks whether a snapshot came; whether there was anything to see.
     fn take_snapshot(&mut self, now: UnixNanos, services: &mut (impl Services + ?Sized)) -> bool {
+        if let Some(kept) = self.kept.take() {
+            return self.join_on(kept, now, services);
+        }
         if !self.fetching {
             return false;
         }
@@ -136,26 +156,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         let is_current = self.recovery.is_current(ticket);
         self.fetching = self.recovery.is_fetching() && !is_current;
         match fetched {
-            Ok(snapshot) if is_current => match self.sequencer.splice(snapshot.next) {
-                Ok((superseded, missing)) => {
-                    self.counters.add(Counter::Messages, superseded);
-                    self.counters.add(Counter::MessagesSuperseded, superseded);
-                    if let Some(missing) = missing {
-                        self.gap(&missing, now);
-                    }
-                    self.recovery.loading();
-                    let loading = Loading { next: snapshot.next, snapshot, done: 0, at: now };
-                    self.venue.begin_snapshot(&loading.context(), &mut self.out);
-                    self.loading = Some(loading);
-                    // What is left to do, later turns do.
-                    false
-                }
-                Err(_) => {
-                    services.give_back(snapshot);
-                    self.fetch_failed(now, services);
-                    true
-                }
-            },
+            Ok(snapshot) if is_current => self.join_on(Kept { snapshot, since: now }, now, services),
             Err(_) if is_current => {
                 self.fetch_failed(now, services);
                 true
@@ -166,6 +167,37 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             }
             Err(_) => true,
         }
+    }
+
+    /// Joins a snapshot on to the stream, or keeps it until the stream has come so far. As
+    /// [`take_snapshot`](Self::take_snapshot).
+    fn join_on(&mut self, kept: Kept, now: UnixNanos, services: &mut (impl Services + ?Sized)) -> bool {
+        let Kept { snapshot, since } = kept;
+        let is_ahead = snapshot.next > self.sequencer.horizon();
+        let waited = now.0.abs_diff(since.0) >= AHEAD_NS;
+        if is_ahead && !waited {
+            self.kept = Some(Kept { snapshot, since });
+            return false;
+        }
+        // Where the lines are silent, a snapshot is all there is.
+        let is_believed = !is_ahead || self.sequencer.last_heard() < since;
+        let spliced = if is_believed { self.sequencer.splice(snapshot.next).ok() } else { None };
+        let Some((superseded, missing)) = spliced else {
+            services.give_back(snapshot);
+            self.fetch_failed(now, services);
+            return true;
+        };
+        self.counters.add(Counter::Messages, superseded);
+        self.counters.add(Counter::MessagesSuperseded, superseded);
+        if let Some(missing) = missing {
+            self.gap(&missing, now);
+        }
+        self.recovery.loading();
+        let loading = Loading { next: snapshot.next, snapshot, done: 0, at: now };
+        self.venue.begin_snapshot(&loading.context(), &mut self.out);
+        self.loading = Some(loading);
+        // What is left to do, later turns do.
+        false
     }
 
     fn fetch_failed(&mut self, now: UnixNanos, services: &mut (impl Services + ?Sized)) {
@@ -209,6 +241,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         if self.loading.is_some() {
             while self.load().is_none() {}
         } else if self.sequencer.is_suspended() {
+            self.kept = None;
             let step = self.recovery.no_room(arrival.at, &mut self.sequencer);
             self.act(step, arrival.at, &mut NoServices);
         } else {

@@ -14,14 +14,16 @@ use barewire_wire::glimpse50::Message;
 use barewire_wire::itch50;
 use barewire_wire::soupbintcp::{
     CLIENT_HEARTBEAT, CURRENT_SESSION, HEARTBEAT_SECONDS, LOGIN_REQUEST_LEN, LOGOUT_REQUEST, LoginRequest,
-    MAX_PACKET_LEN, Packet, SILENCE_SECONDS, Step, padded, step,
+    MAX_PACKET_LEN, Packet, Step, padded, step,
 };
 
 use super::{FetchError, Snapshot, SnapshotConfig};
 
 const SECOND_NS: u64 = 1_000_000_000;
-const SILENCE_NS: u64 = SILENCE_SECONDS * SECOND_NS;
 const HEARTBEAT_NS: u64 = HEARTBEAT_SECONDS * SECOND_NS;
+/// A server that has missed three heartbeats is given up, one that does not answer the login too. The specification has
+/// fifteen seconds, but the feed stands still meanwhile.
+const SILENCE_NS: u64 = 3 * HEARTBEAT_NS;
 
 /// Room for what came: more than any packet, so that there always is some.
 const BUFFER_LEN: usize = 1 << 17;
