@@ -430,7 +430,7 @@ fn receive_times_are_the_switchs_where_it_was_asked_for_and_the_captures_where_i
         }
         // Guessing, what is far away is no time at all; and a capture without any is nothing to speak of.
         let (times, mut replay) = received(&file, Some(SwitchTimes::Auto), None);
-        assert_eq!((times, replay.warnings().len() > 0), (switches, true));
+        assert_eq!((times, replay.warnings().is_empty()), (switches, false));
         let (times, mut replay) = received(&from_switch(&messages, &[None; 5]), Some(SwitchTimes::Auto), None);
         assert_eq!((times, replay.warnings()), (own, vec![]));
         let (_, mut replay) = received(&binary(&messages), Some(SwitchTimes::Of(*kind)), None);
