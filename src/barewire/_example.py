@@ -35,6 +35,29 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 # rcvbuf_bytes = 16777216          # the socket's buffer; net.core.rmem_max may allow less
 # busy_poll_us = 0                 # SO_BUSY_POLL
 # timestamps = true                # the kernel stamps every packet
+# drop_capabilities = true         # when all is open, root's powers are given up
+
+# What is special to a path, with its defaults: docs/receive.md
+# [receive.io_uring]
+# buffers = 128                    # packets that the kernel can put down before they are taken
+# sqpoll_idle_ms = 100             # a kernel thread does the receiving, and sleeps after that; left out: none
+# sqpoll_core = 0                  # its core
+
+# [receive.packet_mmap]
+# ring_bytes = 67108864            # of an interface's ring
+# slot_bytes = 2048                # of a frame in it
+# block_timeout_ms = 1             # version 3 of the ring, which hands over blocks; left out: version 2
+# fanout_group = 7                 # receivers that share packets; left out: none
+# fanout_mode = "hash"             # or "round-robin", "cpu", "rollover", "random", "queue"
+
+# [receive.af_xdp]
+# attach = "auto"                  # or "native", "generic": where the program runs
+# transfer = "auto"                # or "zero-copy", "copy"
+# queues = [0]                     # of the card; left out: all
+# frames = 16384                   # packets that one queue holds
+# huge_pages = true
+# busy_poll_budget = 64            # packets of one look at the driver, under busy_poll_us
+# vlan = 100                       # that packets are tagged with; left out: none
 
 [sequencing]
 # hold_us = 2000                   # how long a missing message is waited for: the other line may bring it

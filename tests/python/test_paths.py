@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 import barewire
 
+from . import tracing
 from .namespaces import PROGRAM, WAIT, Net, ip, two_namespaces, until
 from .venue import free_line
 from conftest import skip_or_fail
@@ -212,6 +214,46 @@ def test_a_feed_that_was_killed_starts_again_at_once(net: Net, tmp_path: Path, p
     assert heard["digests"] == {key: sent["digests"][key] for key in ("events", "books")}
     until(lambda: net.xdp() is None, "an XDP program stays")
     assert not ring_file(name).exists()
+
+
+# The numbers of asm/unistd.h: receiving, of the paths that call the kernel for it; reading the clock, which takes a
+# call only where the machine's clock cannot be read without.
+RECVMMSG, IO_URING_ENTER, CLOCK_GETTIME = (243, 426, 113) if platform.machine() == "aarch64" else (299, 426, 228)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_system_call_is_made_for_a_packet(net: Net, tmp_path: Path, path: str) -> None:
+    feed = running(net, configuration(tmp_path, path, "busy"), ring_name(path, "busy"))
+    sent: list[dict[str, Any]] = []
+    sender = threading.Thread(target=lambda: sent.append(send(net)))
+    try:
+        until(lambda: not any(threads(feed.pid).values()), "the feed has not begun")
+        (thread,) = (int(name.split()[-1]) for name in threads(feed.pid) if name.startswith("barewire-feed"))
+        try:
+            tracing.seize(thread)
+        except PermissionError as error:
+            skip_or_fail(f"may not trace: {error}")
+        sender.start()
+        # A feed that dies or hangs ends the count.
+        patience = threading.Timer(WAIT, feed.kill)
+        patience.start()
+        calls = tracing.count(thread)
+        patience.cancel()
+        heard = ended(feed)
+    finally:
+        feed.kill()
+        feed.communicate()
+        if sender.ident is not None:
+            sender.join()
+    assert heard["digests"]["events"] == sent[0]["digests"]["events"]
+    packets = heard["stats"]["packets"]
+    assert packets > 10_000
+    receiving = {"kernel": RECVMMSG, "io_uring": IO_URING_ENTER}.get(path, -1)
+    # Busy, one call looks at the sockets, whether there is something or not; what there is comes with it.
+    others = sum(calls.made.values()) - calls.made[receiving] - calls.made[CLOCK_GETTIME]
+    assert others < packets // 50, calls
+    assert calls.fruitful[receiving] <= packets
+    assert (calls.made[receiving] > 0) == (path == "kernel") or path == "io_uring"
 
 
 def test_an_interface_has_room_for_one_af_xdp_feed(net: Net, tmp_path: Path) -> None:
