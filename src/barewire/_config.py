@@ -116,7 +116,6 @@ class SequencingConfig(Table):
     ] = 2000
     capacity: Annotated[
         int | None,
-        AfterValidator(lambda value: None if value is None else power_of_two(value)),
         Field(
             ge=64,
             le=1 << 24,
@@ -124,6 +123,7 @@ class SequencingConfig(Table):
             f"{_HELD}, or {_HELD_DURING_SNAPSHOT} with a [recovery.snapshot], since it must hold what comes in while "
             "a snapshot is fetched",
         ),
+        AfterValidator(lambda value: None if value is None else power_of_two(value)),
     ] = None
     line_timeout_us: Annotated[
         int,
