@@ -163,6 +163,8 @@ impl From<OpenError> for RunError {
 pub(super) struct Shared<'a> {
     /// When the first message is due, by CLOCK_MONOTONIC; 0 until the receiver is ready.
     start: AtomicU64,
+    /// The sender has everything but the time.
+    sender_ready: AtomicBool,
     /// The receiver has heard the end.
     done: AtomicBool,
     /// Messages sent, once all are.
@@ -176,11 +178,15 @@ pub(super) struct Shared<'a> {
 impl<'a> Shared<'a> {
     fn new(outer: &'a AtomicBool) -> Shared<'a> {
         let (start, sent) = (AtomicU64::new(0), AtomicU64::new(0));
-        Shared { start, done: AtomicBool::new(false), sent, stop: AtomicBool::new(false), outer }
+        let [sender_ready, done, stop] = [const { AtomicBool::new(false) }; 3];
+        Shared { start, sender_ready, done, sent, stop, outer }
     }
 
-    /// Everything is ready: the first message is due from here.
+    /// The receiver is ready: as soon as the sender is, the first message is due some time from here.
     pub(super) fn begin(&self) -> u64 {
+        while !self.sender_ready.load(Ordering::Acquire) && !self.is_stopped() {
+            thread::sleep(Duration::from_millis(1));
+        }
         let start = clock::monotonic() + LEAD_NS;
         self.start.store(start, Ordering::Release);
         start

@@ -16,7 +16,7 @@ use super::{INTERRUPTED_NS, PATIENCE, Shared};
 /// A packet counts as late when it is handed over so long after it was due, ns.
 const LATE_NS: u64 = 100_000;
 /// How long after its end a schedule may still be worked off, ns.
-const OVERTIME_NS: u64 = 100_000_000;
+const OVERTIME_NS: u64 = 500_000_000;
 /// How often the end of the session is told.
 const END_EVERY: Duration = Duration::from_millis(2);
 
@@ -61,6 +61,7 @@ pub(super) fn send(
     plan: &Plan,
     shared: &Shared<'_>,
 ) -> io::Result<Option<Sent>> {
+    shared.sender_ready.store(true, Ordering::Release);
     let patience = Instant::now() + PATIENCE;
     let start = loop {
         match shared.start.load(Ordering::Acquire) {
