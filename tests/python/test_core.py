@@ -19,6 +19,7 @@ import pytest
 
 from barewire import BarewireError, FeedError, RingError, _core
 from barewire._cli.sim import simulator_config
+from barewire._config_receive import ReceiveConfig
 
 from .venue import binaryfile, free_line, small_day
 
@@ -28,11 +29,7 @@ FEED: dict[str, Any] = {
     "midnight_ns": 0,
     "symbols": None,
     "records": ["mbo", "bbo"],
-    "mode": "blocking",
-    "core": None,
-    "rcvbuf_bytes": 1 << 16,
-    "busy_poll_us": 0,
-    "timestamps": False,
+    "receive": ReceiveConfig(rcvbuf_bytes=1 << 16, timestamps=False).to_core(),
     "sequencing": {"hold_us": 1000, "capacity": 1024, "line_timeout_us": 0},
     "recovery": {"rerequest": None, "snapshot": None},
     "ring": {"name": None, "capacity": 1024, "mode": 0o600, "group": None},
