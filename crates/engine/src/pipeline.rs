@@ -105,6 +105,14 @@ impl Default for Sequencing {
     }
 }
 
+/// What a session's first message is known by: FNV-1a of its bytes. Once a session and line.
+#[cold]
+fn opening<'a>(mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    // Never 0, which stands for none.
+    messages.next().map_or(0, |message| message.iter().fold(0xcbf2_9ce4_8422_2325, step) | 1)
+}
+
 impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// A pipeline that has heard nothing.
     pub fn new(venue: V, sink: S, publisher_id: u8, sequencing: Sequencing) -> Self {
@@ -148,6 +156,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             sequence: framed.sequence,
             content: framed.content,
             at: input.ts_recv,
+            opening: if framed.sequence == Seq(1) { opening(framed.messages.clone()) } else { 0 },
         };
         self.ts_source = input.ts_source;
         let mut context = Context {
@@ -302,7 +311,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         let Some(framed) = V::Framing::parse(payload) else { return };
         let Framed { session, sequence, content, .. } = framed;
         if let Some(missing) =
-            self.sequencer.begin(&Arrival { line: 0, session, sequence, content, at }, |_| Join::Declare)
+            self.sequencer.begin(&Arrival { line: 0, session, sequence, content, at, opening: 0 }, |_| Join::Declare)
         {
             self.lost(&missing, at);
         }

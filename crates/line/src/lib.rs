@@ -17,7 +17,7 @@
 //! Sessions. A packet of another session is the venue's restart when the current session has ended, or when that one has been
 //! silent for three heartbeats and the packet begins its session or is the third in a row; while the current session
 //! speaks, it is a stray, and counted as such. Numbers that fall back under the same name are a restart, too, when nothing
-//! new has come for three heartbeats. A restart begins a new stream: whoever keeps books empties them.
+//! new has come for three heartbeats, or when their first message is another and three packets in a row agree. A restart begins a new stream: whoever keeps books empties them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -63,6 +63,9 @@ pub struct Arrival {
     pub content: Content,
     /// When it arrived.
     pub at: UnixNanos,
+    /// Something that tells the session's first message from another session's, of a packet that begins with it; 0 for any
+    /// other. Numbers that begin anew under the same name are known by it.
+    pub opening: u64,
 }
 
 /// A run of messages that never came.

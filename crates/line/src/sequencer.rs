@@ -53,6 +53,10 @@ pub struct Sequencer {
     behind: u32,
     /// The line of the packet with which the session was begun.
     begun_by: u8,
+    /// What the session's first message is known by; 0 where it was not seen.
+    opening: u64,
+    /// Another first message came since the last packet that agreed.
+    fallen: bool,
     /// One past the session's last number, once the venue has said so.
     end: Option<u64>,
     stray: Option<(SessionId, u32)>,
@@ -96,6 +100,8 @@ impl Sequencer {
             agreeing: 0,
             behind: 0,
             begun_by: 0,
+            opening: 0,
+            fallen: false,
             end: None,
             stray: None,
             joined: 0,
@@ -239,6 +245,10 @@ impl Sequencer {
             self.count(packet.line, count - skip - held.min(count - skip), skip + held);
             self.agreeing = self.agreeing.saturating_add(1);
             self.current = packet.at;
+            self.fallen = false;
+            if packet.opening != 0 {
+                self.opening = packet.opening;
+            }
             self.skew.first(end, packet.at, packet.line);
         } else {
             return self.behind(packet, first, end, skip);
@@ -257,6 +267,7 @@ impl Sequencer {
             self.current = packet.at;
             self.agreeing = self.agreeing.saturating_add(1);
             self.behind = 0;
+            self.fallen = false;
         } else if self.is_behind_for_good(packet, end) {
             return Outcome::NewSession;
         }
@@ -274,13 +285,17 @@ impl Sequencer {
     /// Whether a packet behind `next` says that numbers are lower than was believed. Either the session was joined at a
     /// number that was wrong: the line that said it goes on far below, and nobody agrees. Or numbers began anew under the
     /// same name: copies of what was seen come soon after, and nobody repeats them when nothing new has come for three
-    /// heartbeats.
+    /// heartbeats; nor does a copy of the first message differ from it.
     #[inline]
     fn is_behind_for_good(&mut self, packet: &Arrival, end: u64) -> bool {
         let is_old = packet.at.0.saturating_sub(self.current.0) >= QUIET_NS;
         let is_far =
             self.agreeing <= 1 && packet.line == self.begun_by && end.saturating_add(self.ring.capacity()) < self.next;
-        if !is_old && !is_far {
+        if packet.opening != 0 && self.opening != 0 && packet.opening != self.opening {
+            self.behind = if self.fallen { self.behind } else { 0 };
+            self.fallen = true;
+        }
+        if !is_old && !is_far && !self.fallen {
             self.behind = 0;
             return false;
         }
@@ -326,6 +341,7 @@ impl Sequencer {
         self.current = packet.at;
         self.agreeing = self.agreeing.saturating_add(1);
         self.behind = 0;
+        self.fallen = false;
         self.horizon = self.horizon.max(end);
         match packet.content {
             Content::EndOfSession => self.end_of_session(first),
@@ -609,6 +625,8 @@ impl Sequencer {
         self.agreeing = 0;
         self.behind = 0;
         self.begun_by = packet.line;
+        self.opening = 0;
+        self.fallen = false;
         self.far = None;
         self.end = None;
         self.stray = None;

@@ -17,7 +17,7 @@ const HOLD_NS: u64 = 1_000;
 const CAPACITY: u32 = 64;
 
 fn packet(line: u8, session: u128, first: u64, content: Content) -> Arrival {
-    Arrival { line, session: SessionId(session), sequence: Seq(first), content, at: UnixNanos(1) }
+    Arrival { line, session: SessionId(session), sequence: Seq(first), content, at: UnixNanos(1), opening: 0 }
 }
 
 /// A receiver, as the engine is one: it delivers what it is told to, and remembers.
@@ -238,6 +238,29 @@ fn a_stray_is_dropped_and_a_restart_is_followed() {
         assert_eq!(r.take(&at(4 + 2 * QUIET + n, 7, 2000 + n)), Outcome::ForeignSession);
     }
     assert_eq!(r.take(&at(6 + 2 * QUIET, 7, 2002)), Outcome::Deliver { skip: 0 });
+}
+
+/// Numbers that begin anew under the same name a moment later, as those of a server that was killed and started again.
+#[test]
+fn another_first_message_under_the_same_name_is_a_restart() {
+    let mut r = Receiver::new();
+    let opening = |first, opening| Arrival { opening, ..packet(0, 7, first, Content::Messages(10)) };
+    for n in 0..10 {
+        r.take(&opening(1 + 10 * n, if n == 0 { 5 } else { 0 }));
+    }
+    // The other line's copies, and one that was forged: the stream goes on.
+    for n in 0..10 {
+        assert_eq!(r.take(&Arrival { line: 1, ..opening(1 + 10 * n, if n == 0 { 5 } else { 0 }) }), Outcome::Duplicate);
+    }
+    assert_eq!(r.take(&opening(1, 6)), Outcome::Duplicate);
+    assert_eq!(r.take(&opening(101, 0)), Outcome::Deliver { skip: 0 });
+    r.check();
+    // And one that was not.
+    assert_eq!(r.take(&opening(1, 6)), Outcome::Duplicate);
+    assert_eq!(r.take(&opening(11, 0)), Outcome::Duplicate);
+    assert_eq!((r.take(&opening(21, 0)), r.restarts), (Outcome::Deliver { skip: 0 }, 2));
+    assert_eq!(r.missing.last().map(|missing| (missing.first, missing.count)), Some((Seq(1), 20)));
+    assert_eq!(r.take(&opening(31, 0)), Outcome::Deliver { skip: 0 });
 }
 
 #[test]
