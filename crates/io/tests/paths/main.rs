@@ -320,7 +320,7 @@ fn lacking_capability_is_named(path: Path) {
     if path.reads_frames() {
         let error = opened.err().unwrap();
         assert!(
-            error.to_string().starts_with("line 0: not permitted to open a packet socket (CAP_NET_RAW)"),
+            error.to_string().starts_with("line 0: not permitted to open a packet socket: CAP_NET_RAW is missing"),
             "{error}"
         );
     } else {
