@@ -6,16 +6,11 @@ Every field's description is the phrase that an error says was expected, and wha
 from __future__ import annotations
 
 import datetime as dt
-import difflib
-import json
 import os
-import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from . import _time
 from ._config_checks import (
@@ -30,9 +25,9 @@ from ._config_checks import (
     unicast,
     wrong,
 )
+from ._config_reading import read_tables
 from ._config_receive import AfXdpConfig, IoUringConfig, PacketMmapConfig, ReceiveConfig
 from ._config_recovery import RecoveryConfig, RerequestConfig, SnapshotConfig
-from ._errors import ConfigError
 
 __all__ = [
     "AfXdpConfig",
@@ -223,123 +218,9 @@ class Config(Table):
         }
 
 
-# --- reading, and saying what is wrong -----------------------------------------------------------
-
-
 def load_config(source: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
     """A checked configuration from a TOML file's path, TOML text (a string of several lines) or a mapping.
 
     Raises ConfigError, which names every wrong key, its value and what was expected; OSError.
     """
-    if isinstance(source, Config):
-        return source
-    origin = ""
-    if isinstance(source, Mapping):
-        data: object = dict(source)
-    else:
-        try:
-            if isinstance(source, str) and "\n" in source:
-                data = tomllib.loads(source)
-            else:
-                origin = f"{os.fspath(source)}: "
-                with open(source, "rb") as file:
-                    data = tomllib.load(file)
-        except tomllib.TOMLDecodeError as error:
-            raise _error([f"{origin}not TOML: {_lower(str(error))}"], expected="TOML") from None
-        except UnicodeDecodeError as error:
-            line = f"{origin}not TOML: byte {error.start} is not UTF-8 text; is this a configuration file?"
-            raise _error([line], expected="TOML") from None
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        first = details[0]
-        raise _error(
-            [origin + _problem(detail) for detail in details],
-            key=_key(first["loc"]),
-            value=None if first["type"] == "missing" or _is_secret(first) else first["input"],
-            expected=_expected(first),
-        ) from None
-
-
-def _error(problems: list[str], *, key: str = "", value: object = None, expected: str = "") -> ConfigError:
-    return ConfigError("\n".join(problems), key=key, value=value, expected=expected, problems=problems)
-
-
-def _problem(detail: ErrorDetails) -> str:
-    key = _key(detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_expected(detail)}"
-    if detail["type"] == "missing":
-        return f"{key} is missing; expected {_expected(detail)}"
-    if not key:
-        return _expected(detail)
-    found = '"..."' if _is_secret(detail) else _toml(detail["input"])
-    return f"{key} = {found}: expected {_expected(detail)}"
-
-
-def _is_secret(detail: ErrorDetails) -> bool:
-    """Whether the value is not to appear in a log."""
-    return detail["loc"][-1:] == ("password",)
-
-
-def _expected(detail: ErrorDetails) -> str:
-    loc = detail["loc"]
-    if detail["type"] == "extra_forbidden":
-        allowed = list(_model_at(loc[:-1]).model_fields)
-        near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
-        return f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(allowed)}"
-    if detail["type"] == "barewire" and detail["msg"]:
-        return detail["msg"].removeprefix("expected ")
-    if detail["type"] == "literal_error" and isinstance(loc[-1], int):
-        return str(detail["ctx"]["expected"]).replace("'", '"')
-    return _description_at(loc)
-
-
-def _key(loc: Iterable[int | str]) -> str:
-    key = ""
-    for part in loc:
-        if isinstance(part, int):
-            key += f"[{part}]"
-        else:
-            name = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part)
-            key += f".{name}" if key else name
-    return key
-
-
-def _walk(loc: Iterable[int | str]) -> tuple[type[BaseModel], str]:
-    """The innermost table on the way to a value, and the description of the value's own field."""
-    model: type[BaseModel] = Config
-    description = "tables [feed] and [[lines]]"
-    for part in loc:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue  # a place in a list: the list's description stands
-        field = model.model_fields[part]
-        description = field.description or description
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
-    return model, description
-
-
-def _model_at(loc: Iterable[int | str]) -> type[BaseModel]:
-    return _walk(loc)[0]
-
-
-def _description_at(loc: Iterable[int | str]) -> str:
-    return _walk(loc)[1]
-
-
-def _toml(value: object) -> str:
-    """A value as it stands in the file, near enough, and never longer than a line."""
-    if isinstance(value, (str, bool, int, float, list)):
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    elif isinstance(value, Mapping):
-        text = "a table"
-    else:
-        text = str(value) if isinstance(value, (dt.date, dt.time)) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return source if isinstance(source, Config) else read_tables(Config, source, "tables [feed] and [[lines]]")
