@@ -16,11 +16,13 @@ from . import _time
 from ._config_checks import (
     Table,
     calendar_date,
+    contain,
     distinct,
     file_name,
     group_id,
     known_protocol,
     multicast,
+    network,
     power_of_two,
     unicast,
     wrong,
@@ -48,6 +50,7 @@ __all__ = [
 
 _MAX_SLOTS = 1 << 28  # 16 GiB of ring
 _HELD = 1 << 16
+_NETWORK = 'an IPv4 address or network, e.g. "10.1.2.3" or "10.1.0.0/16"'
 _HELD_DURING_SNAPSHOT = 1 << 20
 
 
@@ -70,6 +73,19 @@ class LineConfig(Table):
         AfterValidator(lambda value: None if value is None else unicast(value)),
         Field(description="the sender's IPv4 address, to join that source alone; left out: any sender"),
     ] = None
+    allow: Annotated[
+        list[Annotated[str, AfterValidator(network), Field(description=_NETWORK)]],
+        Field(
+            max_length=64,
+            description="a list of addresses and networks that packets may come from, at most 64; left out: any",
+        ),
+    ] = []  # noqa: RUF012 (pydantic hands out copies)
+
+    @model_validator(mode="after")
+    def _source_is_allowed(self) -> LineConfig:
+        if self.source is not None and self.allow and not contain(self.allow, self.source):
+            raise wrong(f"source: {self.source} is not in allow, so that nothing would be heard; expected it there")
+        return self
 
 
 class FeedConfig(Table):

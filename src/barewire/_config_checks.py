@@ -16,12 +16,14 @@ from ._records import protocols
 __all__ = [
     "Table",
     "calendar_date",
+    "contain",
     "cpu",
     "distinct",
     "file_name",
     "group_id",
     "known_protocol",
     "multicast",
+    "network",
     "power_of_two",
     "server",
     "soup_text",
@@ -55,6 +57,25 @@ def unicast(value: str) -> str:
     if address.is_multicast or address.is_unspecified:
         raise wrong("")
     return str(address)
+
+
+def network(value: str) -> str:
+    """The IPv4 address of one machine, or a network of such."""
+    try:
+        found = ipaddress.IPv4Network(value, strict=False)
+    except ValueError:
+        raise wrong("") from None
+    address, _, length = value.partition("/")
+    if length and address != str(found.network_address):
+        raise wrong(f"expected the network's first address, {found}, or the host's alone, {address}")
+    if found.is_multicast or (found.prefixlen == 32 and found.network_address.is_unspecified):
+        raise wrong("expected whom packets come from, which is never a group")
+    return str(found.network_address) if found.prefixlen == 32 else str(found)
+
+
+def contain(networks: list[str], address: str) -> bool:
+    """Whether one of the networks has the address."""
+    return any(ipaddress.IPv4Address(address) in ipaddress.IPv4Network(known) for known in networks)
 
 
 def server(value: object) -> str:

@@ -83,7 +83,7 @@ class Ring:
 @final
 class Feed:
     # {"protocol": "itch-5.0", "publisher_id": int, "midnight_ns": int, "symbols": list[str] | None,
-    #  "records": ["mbo", "bbo"], "receive": the [receive] table with every key, "lines": [{"name", "group", "port", "interface": str | None, "source": str | None}, ...],
+    #  "records": ["mbo", "bbo"], "receive": the [receive] table with every key, "lines": [{"name", "group", "port", "interface": str | None, "source": str | None, "allow": ["10.0.0.0/8", ...]}, ...],
     #  "sequencing": {"hold_us": int, "capacity": int, "line_timeout_us": int},
     #  "recovery": {"rerequest": {"servers": ["1.2.3.4:5", ...], "local": str | None, "max_messages", "per_second", "timeout_ns",
     #                             "attempts", "give_up_ns", "max_gap"} | None,

@@ -10,6 +10,7 @@ _LINES = "\n".join(
     f'[[lines]]\nname = "{line.name}"\ngroup = "{line.group}"          # a multicast address\n'
     f'port = {line.port}\ninterface = "{line.interface}"                 # left out: the kernel\'s choice\n'
     f'# source = "192.0.2.10"          # join this sender alone\n'
+    f'# allow = ["192.0.2.0/24"]       # packets from elsewhere are dropped and counted; left out: any\n'
     for line in DEFAULT_LINES
 )
 

@@ -69,6 +69,28 @@ WRONG = [
         "left out: any sender",
     ),
     (
+        "lines[0].allow",
+        "10.1.0.0/16",
+        'lines[0].allow = "10.1.0.0/16": expected a list of addresses and networks that packets may come from, '
+        "at most 64; left out: any",
+    ),
+    (
+        "lines[0].allow",
+        ["10.1.0.0/33"],
+        'lines[0].allow[0] = "10.1.0.0/33": expected an IPv4 address or network, e.g. "10.1.2.3" or "10.1.0.0/16"',
+    ),
+    (
+        "lines[0].allow",
+        ["10.0.0.1", "10.1.2.3/16"],
+        'lines[0].allow[1] = "10.1.2.3/16": expected the network\'s first address, 10.1.0.0/16, or the host\'s alone, '
+        "10.1.2.3",
+    ),
+    (
+        "lines[0].allow",
+        ["239.255.64.1"],
+        'lines[0].allow[0] = "239.255.64.1": expected whom packets come from, which is never a group',
+    ),
+    (
         "lines[0].interface",
         "",
         "lines[0].interface = \"\": expected an interface's name such as eth0; left out: the kernel's choice",

@@ -26,7 +26,14 @@ fn group(offset: u8) -> SocketAddrV4 {
 }
 
 fn line(line: u8, group: SocketAddrV4) -> LineConfig {
-    LineConfig { group: *group.ip(), port: group.port(), interface: Some("lo".to_owned()), source: None, line }
+    LineConfig {
+        group: *group.ip(),
+        port: group.port(),
+        interface: Some("lo".to_owned()),
+        source: None,
+        allow: Vec::new(),
+        line,
+    }
 }
 
 fn config(groups: &[SocketAddrV4], mode: Mode) -> LiveConfig {

@@ -46,6 +46,7 @@ fn receiver(groups: &[Ipv4Addr], timestamps: bool) -> KernelReceiver {
         port: PORT,
         interface: Some("lo".into()),
         source: None,
+        allow: Vec::new(),
         line: number,
     };
     let lines: Vec<_> = (0u8..).zip(groups).map(line).collect();

@@ -69,7 +69,14 @@ fn drain(receiver: &mut impl Receiver, len: usize, burst: usize) -> f64 {
 
 /// By the path of this number; `None` where it cannot be opened.
 fn run(path: usize, len: usize, burst: usize) -> Option<f64> {
-    let line = [LineConfig { group: GROUP, port: PORT, interface: Some("lo".into()), source: None, line: 0 }];
+    let line = [LineConfig {
+        group: GROUP,
+        port: PORT,
+        interface: Some("lo".into()),
+        source: None,
+        allow: Vec::new(),
+        line: 0,
+    }];
     let kernel = KernelOptions::default();
     Some(match path {
         0 => drain(&mut KernelReceiver::open(&line, KernelOptions { batch: 1, ..kernel }).unwrap(), len, burst),

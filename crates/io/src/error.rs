@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::af_xdp::AfXdpError;
 use crate::capabilities::Capabilities;
+use crate::senders::MAX_ALLOWED;
 
 /// Why a receive or send path could not be opened: each says what was wanted, what was found and what to do.
 #[derive(Debug)]
@@ -48,6 +49,20 @@ pub enum OpenError {
         line: u8,
         /// The source.
         source: Ipv4Addr,
+    },
+    /// The source is not among the senders that the line hears.
+    SourceNotAllowed {
+        /// Which line.
+        line: u8,
+        /// The source.
+        source: Ipv4Addr,
+    },
+    /// More networks to hear than are compared with each packet.
+    TooManyAllowed {
+        /// Which line.
+        line: u8,
+        /// How many.
+        allowed: usize,
     },
     /// Port 0 was given.
     NoPort {
@@ -201,6 +216,15 @@ impl fmt::Display for OpenError {
             OpenError::BadSource { line, source } => {
                 write!(f, "line {line}: {source} cannot be a sender: expected the address of one host")
             }
+            OpenError::SourceNotAllowed { line, source } => write!(
+                f,
+                "line {line}: source {source} is not among the allowed senders, so that nothing would be heard: add it, \
+                 or leave one of the two out"
+            ),
+            OpenError::TooManyAllowed { line, allowed } => write!(
+                f,
+                "line {line}: {allowed} allowed senders: expected at most {MAX_ALLOWED}; write neighbours as one network"
+            ),
             OpenError::NoPort { line, address } => {
                 write!(f, "line {line}: port 0 given for {address}: expected 1 to 65535")
             }

@@ -12,6 +12,7 @@ use barewire_wire::frame::{Datagram, FrameError};
 use crate::Waker;
 use crate::capture::{Capture, CaptureError, End, Format};
 use crate::packet::{LineConfig, Packet, Receiver, ReceiverCounters};
+use crate::senders::Senders;
 
 /// Packets that one call hands over.
 const BATCH: usize = 64;
@@ -21,7 +22,7 @@ const BATCH: usize = 64;
 pub struct FileReceiver {
     capture: Capture,
     /// Empty: every datagram is line 0's.
-    lines: Vec<LineConfig>,
+    lines: Vec<(LineConfig, Senders)>,
     counters: ReceiverCounters,
 }
 
@@ -35,7 +36,8 @@ impl FileReceiver {
     pub fn new(capture: Capture, lines: &[LineConfig]) -> Result<FileReceiver, CaptureError> {
         match capture.format() {
             Format::Pcap | Format::PcapNg => {
-                Ok(FileReceiver { capture, lines: lines.to_vec(), counters: ReceiverCounters::default() })
+                let lines = lines.iter().map(|line| (line.clone(), Senders::of(line))).collect();
+                Ok(FileReceiver { capture, lines, counters: ReceiverCounters::default() })
             }
             Format::BinaryFile => Err(CaptureError::NoFrames),
         }
@@ -49,7 +51,7 @@ impl FileReceiver {
 
 /// Which line a datagram is for; the counter where it is for none.
 fn line_of<'c>(
-    lines: &[LineConfig],
+    lines: &[(LineConfig, Senders)],
     datagram: &Datagram<'_>,
     counters: &'c mut ReceiverCounters,
 ) -> Result<u8, &'c mut u64> {
@@ -57,13 +59,13 @@ fn line_of<'c>(
         return Ok(0);
     }
     let mut sent_here =
-        lines.iter().filter(|line| (line.group, line.port) == (*datagram.dst.ip(), datagram.dst.port()));
+        lines.iter().filter(|(line, _)| (line.group, line.port) == (*datagram.dst.ip(), datagram.dst.port()));
     let mut known = false;
-    match sent_here.find(|line| {
+    match sent_here.find(|(_, senders)| {
         known = true;
-        line.source.is_none_or(|source| source == *datagram.src.ip())
+        senders.include(*datagram.src.ip())
     }) {
-        Some(line) => Ok(line.line),
+        Some((line, _)) => Ok(line.line),
         None if known => Err(&mut counters.wrong_source),
         None => Err(&mut counters.other_destination),
     }

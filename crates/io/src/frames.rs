@@ -14,6 +14,7 @@ use barewire_wire::frame::{self, FrameError, UDP_HEADERS_LEN};
 use barewire_wire::trailers::{self, Kind, Stamp, StampError};
 
 use crate::packet::{LineConfig, Packet, ReceiverCounters};
+use crate::senders::Senders;
 
 /// Capture switches whose trailers are read from live frames. (Arista's header changes the ethertype, so that no filter
 /// lets its frames through.)
@@ -66,11 +67,11 @@ impl Arrival {
 }
 
 /// A line, by what its packets are sent to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Target {
     /// Group and port: see [`key`].
     key: u64,
-    source: Option<Ipv4Addr>,
+    senders: Senders,
     line: u8,
 }
 
@@ -91,7 +92,7 @@ pub(crate) struct Lines {
 impl Lines {
     pub(crate) fn new<'a>(lines: impl IntoIterator<Item = &'a LineConfig>, vlan: Option<u16>) -> Lines {
         let target =
-            |line: &LineConfig| Target { key: key(line.group, line.port), source: line.source, line: line.line };
+            |line: &LineConfig| Target { key: key(line.group, line.port), senders: Senders::of(line), line: line.line };
         let mut targets: Vec<Target> = lines.into_iter().map(target).collect();
         targets.sort_by_key(|target| target.key);
         Lines { targets: targets.into(), vlan, trailer_times: None }
@@ -144,7 +145,7 @@ impl Lines {
         let (mut delivered, mut known) = (0, false);
         for target in sent_here {
             known = true;
-            if target.source.is_some_and(|source| source != *datagram.src.ip()) {
+            if !target.senders.include(*datagram.src.ip()) {
                 continue;
             }
             let mut hand_over = |payload| {
@@ -190,7 +191,7 @@ mod tests {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
     fn line(line: u8, port: u16, source: Option<Ipv4Addr>) -> LineConfig {
-        LineConfig { group: GROUP, port, interface: None, source, line }
+        LineConfig { group: GROUP, port, interface: None, source, allow: Vec::new(), line }
     }
 
     fn frame(vlan: Option<u16>, src: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {

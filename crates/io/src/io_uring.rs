@@ -295,7 +295,7 @@ impl IoUringReceiver {
                     let src = sender(message.name_data());
                     if message.is_payload_truncated() {
                         counters.truncated += 1;
-                    } else if line.source.is_some_and(|source| source != *src.ip()) {
+                    } else if !line.senders.include(*src.ip()) {
                         counters.wrong_source += 1;
                     } else {
                         let (ts_recv, ts_source) = match control.time {

@@ -16,7 +16,7 @@ mod nic;
 mod open;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use barewire_types::{TsSource, UnixNanos};
 
 use crate::clock::correlation::Fit;
 use crate::packet::{Packet, Receiver, ReceiverCounters};
+use crate::senders::Senders;
 use crate::socket::Socket;
 use crate::waits::Waits;
 use crate::{Waker, clock};
@@ -110,7 +111,7 @@ pub struct LineReport {
 pub(crate) struct Line {
     pub(crate) socket: Socket,
     pub(crate) number: u8,
-    pub(crate) source: Option<Ipv4Addr>,
+    pub(crate) senders: Senders,
     /// The kernel's count of drops as last seen; it wraps.
     drops_seen: u32,
 }
@@ -185,7 +186,7 @@ impl KernelReceiver {
                 counters.truncated += 1;
                 continue;
             };
-            if line.source.is_some_and(|source| source != *message.src.ip()) {
+            if !line.senders.include(*message.src.ip()) {
                 counters.wrong_source += 1;
                 continue;
             }

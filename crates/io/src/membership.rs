@@ -145,7 +145,8 @@ mod tests {
     fn the_owner_of_a_port_queues_nothing() {
         let address = Ipv4Addr::new(127, 0, 0, 9);
         let free = std::net::UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap().port();
-        let config = LineConfig { group: address, port: free, interface: None, source: None, line: 3 };
+        let config =
+            LineConfig { group: address, port: free, interface: None, source: None, allow: Vec::new(), line: 3 };
         let membership = Membership::new(&config).unwrap();
         assert!(matches!(Membership::new(&config), Err(OpenError::PortInUse { line: 3, .. })));
         let sender = std::net::UdpSocket::bind((address, 0)).unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use barewire_types::{TsSource, UnixNanos};
 
 use crate::Waker;
+use crate::senders::Network;
 
 /// One UDP datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +34,13 @@ pub struct LineConfig {
     pub port: u16,
     /// Name of the interface to receive on; `None` leaves it to the routing table.
     pub interface: Option<String>,
-    /// The only sender to hear (source-specific multicast); `None` hears any.
+    /// The only sender to hear, and to join (source-specific multicast); `None` joins any.
     pub source: Option<Ipv4Addr>,
     /// Number that the line's packets carry.
     pub line: u8,
 }
+    /// The senders to hear; packets from others are counted and not handed over. Empty for all.
+    pub allow: Vec<Network>,
 
 /// A way by which packets come in.
 ///
@@ -116,7 +119,7 @@ counters! {
         kernel_drops,
         /// Packets longer than the buffer, or cut short by the capture; not handed over.
         truncated,
-        /// Packets from another sender than [`LineConfig::source`].
+        /// Packets from another sender than [`LineConfig::source`] and those in [`LineConfig::allow`].
         wrong_source,
         /// Packets of a capture whose destination is no line's.
         other_destination,

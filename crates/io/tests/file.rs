@@ -19,7 +19,7 @@ const OURS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 9);
 const THEIRS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 9);
 
 fn line(number: u8, to: SocketAddrV4, source: Option<Ipv4Addr>) -> LineConfig {
-    LineConfig { group: *to.ip(), port: to.port(), interface: None, source, line: number }
+    LineConfig { group: *to.ip(), port: to.port(), interface: None, source, allow: Vec::new(), line: number }
 }
 
 fn frame(src: SocketAddrV4, dst: SocketAddrV4, payload: &[u8]) -> Vec<u8> {

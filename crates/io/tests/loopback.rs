@@ -25,7 +25,7 @@ fn port() -> u16 {
 }
 
 fn line(number: u8, group: Ipv4Addr, port: u16) -> LineConfig {
-    LineConfig { group, port, interface: Some("lo".into()), source: None, line: number }
+    LineConfig { group, port, interface: Some("lo".into()), source: None, allow: Vec::new(), line: number }
 }
 
 fn open(lines: &[LineConfig], options: KernelOptions) -> KernelReceiver {

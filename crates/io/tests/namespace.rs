@@ -40,7 +40,14 @@ fn enter() -> Result<(), String> {
 }
 
 fn line(number: u8, interface: &str) -> LineConfig {
-    LineConfig { group: GROUP, port: PORT, interface: Some(interface.into()), source: None, line: number }
+    LineConfig {
+        group: GROUP,
+        port: PORT,
+        interface: Some(interface.into()),
+        source: None,
+        allow: Vec::new(),
+        line: number,
+    }
 }
 
 fn sender(interface: &str, segmentation: bool) -> UdpSender {

@@ -97,8 +97,14 @@ fn what_cannot_be_sent_or_opened_is_told() {
 #[test]
 fn a_blocking_receiver_also_wakes_for_what_it_watches() {
     let port = 30_000 + (std::process::id() % 20_000) as u16;
-    let line =
-        LineConfig { group: Ipv4Addr::new(239, 255, 77, 1), port, interface: Some("lo".into()), source: None, line: 0 };
+    let line = LineConfig {
+        group: Ipv4Addr::new(239, 255, 77, 1),
+        port,
+        interface: Some("lo".into()),
+        source: None,
+        allow: Vec::new(),
+        line: 0,
+    };
     let options = KernelOptions { mode: Mode::Blocking, ..KernelOptions::default() };
     let mut receiver = KernelReceiver::open(&[line], options).unwrap();
     let (server, address) = server();

@@ -81,7 +81,7 @@ fn sending_and_receiving_allocate_nothing() {
     for (n, mode) in [Mode::Busy, Mode::Blocking].into_iter().enumerate() {
         let group = Ipv4Addr::new(239, (pid >> 8) as u8, pid as u8, 200 + n as u8);
         let port = 31_000 + (pid % 1_000) as u16;
-        let line = LineConfig { group, port, interface: Some("lo".into()), source: None, line: 0 };
+        let line = LineConfig { group, port, interface: Some("lo".into()), source: None, allow: Vec::new(), line: 0 };
         let lines = [line.clone()];
         let mut kernel = KernelReceiver::open(&lines, KernelOptions { mode, ..KernelOptions::default() }).unwrap();
         check("kernel", line.clone(), &mut kernel);

@@ -8,7 +8,7 @@ use barewire_engine::nasdaq::Setup;
 use barewire_engine::pipeline::{MAX_LINES, Sequencing};
 use barewire_engine::recovery::{RecoveryConfig, RerequestConfig, SnapshotConfig};
 use barewire_engine::venue::{Publish, Subscription};
-use barewire_io::LineConfig;
+use barewire_io::{LineConfig, Network};
 use barewire_ring::RingConfig;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -29,6 +29,7 @@ struct Line {
     port: u16,
     interface: Option<String>,
     source: Option<String>,
+    allow: Vec<String>,
 }
 
 #[derive(FromPyObject)]
@@ -191,6 +192,13 @@ pub fn address(text: &str) -> PyResult<Ipv4Addr> {
     text.parse().map_err(|_| PyValueError::new_err(format!("expected an IPv4 address, found '{text}'")))
 }
 
+/// A host's address, or a network as ADDRESS/BITS.
+fn network(text: &str) -> PyResult<Network> {
+    let (first, bits) = text.split_once('/').unwrap_or((text, "32"));
+    let wrong = || PyValueError::new_err(format!("expected an IPv4 network, found '{text}'"));
+    bits.parse().ok().and_then(|bits| Network::new(address(first).ok()?, bits)).ok_or_else(wrong)
+}
+
 impl Config {
     fn live(self, py: Python<'_>) -> PyResult<LiveConfig> {
         check_protocol(py, &self.protocol)?;
@@ -205,6 +213,7 @@ impl Config {
                 port: line.port,
                 interface: line.interface.clone(),
                 source: line.source.as_deref().map(address).transpose()?,
+                allow: line.allow.iter().map(|text| network(text)).collect::<PyResult<_>>()?,
                 line: number,
             });
         }

@@ -250,7 +250,7 @@ impl LatencyBench {
 
     fn line(&self) -> LineConfig {
         let interface = Some(self.network.receiver_interface().to_owned());
-        LineConfig { group: *self.to.ip(), port: self.to.port(), interface, source: None, line: 0 }
+        LineConfig { group: *self.to.ip(), port: self.to.port(), interface, source: None, allow: Vec::new(), line: 0 }
     }
 
     /// Whether a receive path can be opened here.

@@ -291,7 +291,14 @@ mod tests {
         use std::time::Instant;
         for software in [true, false] {
             let port = 15_000 + (std::process::id() % 4_000) as u16 * 2 + u16::from(software);
-            let config = LineConfig { group: Ipv4Addr::LOCALHOST, port, interface: None, source: None, line: 0 };
+            let config = LineConfig {
+                group: Ipv4Addr::LOCALHOST,
+                port,
+                interface: None,
+                source: None,
+                allow: Vec::new(),
+                line: 0,
+            };
             let (line, _) = open_line(&config, &KernelOptions::default()).unwrap();
             ask(&line, software).unwrap();
             let mut batch = Batch::new(4, 100).unwrap();

@@ -9,6 +9,7 @@ use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
 use crate::interfaces::local_addresses;
 use crate::packet::{LineConfig, ReceiverCounters};
+use crate::senders::{MAX_ALLOWED, Senders};
 use crate::socket::{Buffer, Socket, in_addr, interface_index};
 use crate::waits::Waits;
 
@@ -83,7 +84,7 @@ pub(crate) fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<
         timestamps,
         hardware: Hardware::Off,
     };
-    Ok((Line { socket, number: config.line, source: config.source, drops_seen: 0 }, report))
+    Ok((Line { socket, number: config.line, senders: Senders::of(config), drops_seen: 0 }, report))
 }
 
 /// Refuses what the kernel would take, or would refuse without saying why.
@@ -92,12 +93,18 @@ pub(crate) fn check_line(config: &LineConfig) -> Result<(), OpenError> {
     if config.port == 0 {
         return Err(OpenError::NoPort { line, address: config.group });
     }
+    if config.allow.len() > MAX_ALLOWED {
+        return Err(OpenError::TooManyAllowed { line, allowed: config.allow.len() });
+    }
     let Some(source) = config.source else { return Ok(()) };
     if !config.group.is_multicast() {
         return Err(OpenError::SourceWithoutGroup { line, address: config.group, source });
     }
     if source.is_multicast() || source.is_unspecified() || source.is_broadcast() {
         return Err(OpenError::BadSource { line, source });
+    }
+    if !config.allow.is_empty() && !config.allow.iter().any(|network| network.contains(source)) {
+        return Err(OpenError::SourceNotAllowed { line, source });
     }
     Ok(())
 }

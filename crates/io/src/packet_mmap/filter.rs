@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn line(group: Ipv4Addr, port: u16) -> LineConfig {
-        LineConfig { group, port, interface: None, source: None, line: 0 }
+        LineConfig { group, port, interface: None, source: None, allow: Vec::new(), line: 0 }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 pub const OTHER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 3);
 
 pub fn line(number: u8, group: Ipv4Addr, interface: &str) -> LineConfig {
-    LineConfig { group, port: PORT, interface: Some(interface.into()), source: None, line: number }
+    LineConfig { group, port: PORT, interface: Some(interface.into()), source: None, allow: Vec::new(), line: number }
 }
 
 /// Sends by an interface, from one of its addresses.
