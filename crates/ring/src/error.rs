@@ -65,7 +65,7 @@ pub enum RingError {
     NotAFile,
     /// The file is somebody else's.
     Owner {
-        /// Our user id.
+        /// The user id that it should have: ours, or the one that was asked for.
         expected: u32,
         /// The file's user id.
         found: u32,
@@ -210,7 +210,7 @@ impl fmt::Display for RingError {
             RingError::InUse { pid } => write!(f, "another producer, process {pid}, has a ring of that name"),
             RingError::NotAFile => write!(f, "what bears the ring's name is not a regular file"),
             RingError::Owner { expected, found } => {
-                write!(f, "what bears the ring's name belongs to user {found}, we are user {expected}")
+                write!(f, "what bears the ring's name belongs to user {found}, expected user {expected}")
             }
             RingError::Magic { expected, found } => write!(
                 f,

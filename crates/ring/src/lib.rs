@@ -4,7 +4,7 @@
 //! never waits and does not know its readers. A reader that falls a whole ring behind loses events, knows exactly how
 //! many, and goes on. The concepts, and the memory layout for other languages, are in `docs/ring.md`.
 //!
-//! This crate does *not* wake anybody (readers poll), does not make a producer wait for a slow reader, carries nothing
+//! This crate does *not* make the producer wake anybody (readers look: see [`Patience`] and [`Watch`]), does not make a producer wait for a slow reader, carries nothing
 //! larger than a [`Record`], and does not reach another machine.
 //!
 //! | file | what |
@@ -12,6 +12,8 @@
 //! | `protocol.rs` | slots, sequence words, publish and read: what loom checks |
 //! | `layout.rs` | the mapping's offsets and its header's fields |
 //! | `producer.rs`, `reader.rs` | the two sides |
+//! | `filter.rs`, `conflate.rs` | readers that do not want everything |
+//! | `wait.rs` | waiting for a ring, with and without an event loop |
 //! | `identity.rs`, `name.rs`, `shm.rs` | processes, files, system calls |
 //! | `sync.rs` | the atomics |
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
@@ -23,7 +25,11 @@ mod sync;
 mod loom_model;
 
 #[cfg(not(loom))]
+mod conflate;
+#[cfg(not(loom))]
 mod error;
+#[cfg(not(loom))]
+mod filter;
 #[cfg(not(loom))]
 mod identity;
 #[cfg(not(loom))]
@@ -36,10 +42,16 @@ mod producer;
 mod reader;
 #[cfg(not(loom))]
 mod shm;
+#[cfg(not(loom))]
+mod wait;
 
 pub use barewire_types::Record;
 #[cfg(not(loom))]
+pub use conflate::{Conflated, Conflator, Taken};
+#[cfg(not(loom))]
 pub use error::{DirectoryError, RingError};
+#[cfg(not(loom))]
+pub use filter::Filter;
 #[cfg(not(loom))]
 pub use layout::{
     DIRECTORY_COUNT_OFFSET, DIRECTORY_ENTRY_BYTES, DIRECTORY_OFFSET, HEADER_BYTES, HEARTBEAT_OFFSET, Header,
@@ -53,6 +65,8 @@ pub use producer::{Producer, RingConfig, remove_dead_ring};
 pub use protocol::Read;
 #[cfg(not(loom))]
 pub use reader::{ProducerState, Reader, RingInfo};
+#[cfg(not(loom))]
+pub use wait::{Patience, Wait, Watch};
 
 /// Words of a record.
 #[cfg(not(loom))]

@@ -93,6 +93,14 @@ impl<const W: usize> Slots<W> {
         cursor.store(n + 1, Ordering::Release);
     }
 
+    /// Whether a look at event `n` would find anything: the event itself, or that it was overwritten.
+    #[inline(always)]
+    pub(crate) fn is_there(&self, n: u64) -> bool {
+        let found = self.slot(n).sequence.load(Ordering::Relaxed);
+        let wanted = n.wrapping_add(1);
+        found == wanted || found & !BUSY > wanted
+    }
+
     /// Copies event `n` to `event` if it is there. On anything but `Found::Event`, `event` may hold a torn mixture.
     #[inline(always)]
     fn read_slot(&self, n: u64, event: &mut [u64; W]) -> Found {
@@ -131,9 +139,15 @@ pub struct Read {
     /// Records written to the front of the caller's slice.
     pub count: usize,
     /// Events that were overwritten before they could be read. They lie immediately before the first of the records:
-    /// a gap inside a batch ends the batch, and the next call begins with it.
+    /// a gap inside a batch ends the batch, and the next call begins with it. Under a filter they lie somewhere between
+    /// the last record of the call before and the first of this one; nobody knows what they held, so all are counted.
     pub lost: u64,
+    /// Events that were read and that the filter kept back; 0 without one.
+    pub passed_over: u64,
 }
+
+/// Events that one call looks at, at most, while the filter keeps them back: a call must end, however fast the producer.
+pub(crate) const LOOKS: u64 = 1 << 16;
 
 /// Where an event is read to.
 pub(crate) trait Entry<const W: usize> {
@@ -151,7 +165,8 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Reads events in order into `out`. What lies behind the ones counted may have been written to, and means nothing.
+    /// Reads events in order into `out`, those that `takes` says yes to. What lies behind the ones counted may have been
+    /// written to, and means nothing.
     ///
     /// Cost: two loads of the sequence word and W of the payload an event, all of one cache line. The cursor's line,
     /// which the producer writes with every event, is touched only after an overrun.
@@ -161,6 +176,7 @@ impl Position {
         slots: &Slots<W>,
         cursor: &AtomicU64,
         out: &mut [impl Entry<W>],
+        mut takes: impl FnMut(&[u64; W]) -> bool,
     ) -> Read {
         // Copies on the stack: behind a reference they would be loaded again after every fence.
         let (slots, mut next) = (*slots, self.next);
@@ -168,10 +184,17 @@ impl Position {
         while let Some(entry) = out.get_mut(read.count) {
             // Straight into the caller's memory: an event does not fit the registers that are left.
             match slots.read_slot(next, entry.event()) {
-                Found::Event => {
+                Found::Event if takes(entry.event()) => {
                     entry.set_ring_sequence(next);
                     read.count += 1;
                     next += 1;
+                }
+                Found::Event => {
+                    read.passed_over += 1;
+                    next += 1;
+                    if read.passed_over >= LOOKS {
+                        break;
+                    }
                 }
                 Found::NotYet => break,
                 Found::Overrun { .. } if read.count > 0 => break,

@@ -1,5 +1,6 @@
 //! The reading side: attaching to a ring, reading it, and watching over its producer.
 
+use crate::filter::Filter;
 use crate::identity::Identity;
 use crate::layout::{Header, Instrument, Layout, RingRecord, STAT_NAME_BYTES, STATS_WORDS, state};
 use crate::name::{FileId, RingName, bearer, options, regular};
@@ -7,7 +8,7 @@ use crate::protocol::{Entry, Position, Read, Slots, head};
 use crate::shm::{self, Access, Mapping};
 use crate::sync::{Ordering, load_acquire};
 use crate::{EVENT_WORDS, RingError};
-use barewire_types::UnixNanos;
+use barewire_types::{Record, UnixNanos};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -97,6 +98,8 @@ pub struct Reader {
     header: Header,
     source: Arc<Source>,
     name: Option<(RingName, FileId)>,
+    /// The user whose ring this had to be, if that was asked for.
+    owner: Option<u32>,
 }
 
 // SAFETY: the slots' memory is the mapping's, which the reader keeps and which may be used from any thread.
@@ -110,12 +113,29 @@ impl Reader {
     /// Everything is checked before it is used; a file that is not a ring, not whole, or not of this version is an
     /// error that says so.
     pub fn attach(name: &str) -> Result<Reader, RingError> {
+        Self::attach_of(name, None)
+    }
+
+    /// The same, if the ring is this user's: any user of the machine can be the first to make a file of that name.
+    /// [`RingError::Owner`] where it is another's.
+    pub fn attach_owned(name: &str, owner: u32) -> Result<Reader, RingError> {
+        Self::attach_of(name, Some(owner))
+    }
+
+    fn attach_of(name: &str, owner: Option<u32>) -> Result<Reader, RingError> {
         let name = RingName::new(name)?;
         let file = options().open(name.path()).map_err(|error| match error.kind() {
             ErrorKind::NotFound => RingError::NotFound,
             _ => RingError::os("open the ring", &error),
         })?;
-        Self::open(file, Some(name))
+        if let Some(expected) = owner {
+            // Of the open file: what has the name by now may be another.
+            let found = regular(&file)?.uid();
+            if expected != found {
+                return Err(RingError::Owner { expected, found });
+            }
+        }
+        Ok(Reader { owner, ..Self::open(file, Some(name))? })
     }
 
     /// Attaches to the ring that a descriptor leads to, at its newest event. The descriptor is opened anew for reading
@@ -150,7 +170,7 @@ impl Reader {
         // SAFETY: the reader keeps the mapping for as long as the slots, and never publishes.
         let slots = unsafe { mapping.slots() };
         let position = Position { next: head(mapping.published()) };
-        Reader { slots, position, mapping, header, source: Arc::new(source), name }
+        Reader { slots, position, mapping, header, source: Arc::new(source), name, owner: None }
     }
 
     /// Reads what has been published since the last read, up to as many events as `out` has room for. Never waits.
@@ -163,7 +183,28 @@ impl Reader {
     /// Cost: one cache line an event; no system call, no allocation.
     #[inline]
     pub fn read(&mut self, out: &mut [RingRecord]) -> Read {
-        self.position.read(&self.slots, self.mapping.published(), out)
+        self.position.read(&self.slots, self.mapping.published(), out, |_| true)
+    }
+
+    /// The same, but only what passes the filter. Looks at some ten thousand events at most: one call can give nothing, and
+    /// have moved all the same ([`Read::passed_over`]).
+    ///
+    /// `filter` belongs to this reader: it learns the ring's instruments.
+    pub fn read_filtered(&mut self, filter: &mut Filter, out: &mut [RingRecord]) -> Read {
+        filter.refresh(self);
+        let mut position = self.position;
+        let directory = &*self;
+        let read =
+            position.read(&self.slots, self.mapping.published(), out, |words| filter.takes(&Record(*words), directory));
+        self.position = position;
+        read
+    }
+
+    /// Whether event `position` can be read, or was overwritten: whether a read there would give anything. A filter may
+    /// still keep it back.
+    #[inline]
+    pub fn is_there(&self, position: u64) -> bool {
+        self.slots.is_there(position)
     }
 
     /// Goes to the oldest event that the ring still has, without counting anything as lost. Under a fast producer that
@@ -232,10 +273,11 @@ impl Reader {
     }
 
     /// Attaches to the ring that has the name now, at its oldest event, so that nothing of the new epoch is passed
-    /// over. On an error the reader stays where it was; a ring without a name is [`RingError::NotFound`].
+    /// over. On an error the reader stays where it was; a ring without a name is [`RingError::NotFound`]. An owner that
+    /// was asked for is asked for again.
     pub fn reattach(&mut self) -> Result<(), RingError> {
         let (name, _) = self.name.as_ref().ok_or(RingError::NotFound)?;
-        let mut reader = Reader::attach(name.as_str())?;
+        let mut reader = Reader::attach_of(name.as_str(), self.owner)?;
         reader.seek_oldest();
         *self = reader;
         Ok(())

@@ -25,14 +25,14 @@ fn events_come_in_order_and_whole() {
     let mut producer = Producer::create(&anonymous(8)).unwrap();
     let mut reader = producer.reader();
     let mut batch = [RingRecord::ZERO; 3];
-    assert_eq!(reader.read(&mut batch), Read { count: 0, lost: 0 });
+    assert_eq!(reader.read(&mut batch), Read::default());
     for n in 0..5 {
         producer.publish(event(n));
     }
     assert_eq!((reader.lag(), producer.published()), (5, 5));
-    assert_eq!(reader.read(&mut batch), Read { count: 3, lost: 0 });
+    assert_eq!(reader.read(&mut batch), Read { count: 3, ..Read::default() });
     assert_eq!(batch[2], RingRecord { ring_sequence: 2, record: event(2) });
-    assert_eq!(reader.read(&mut batch), Read { count: 2, lost: 0 });
+    assert_eq!(reader.read(&mut batch), Read { count: 2, ..Read::default() });
     assert_eq!(batch[1], RingRecord { ring_sequence: 4, record: event(4) });
     assert_eq!(reader.read(&mut []), Read::default());
 }
@@ -71,7 +71,7 @@ fn seeks() {
     assert_eq!((reader.position(), reader.lag()), (20, 0));
     reader.seek_oldest();
     let mut batch = [RingRecord::ZERO; 16];
-    assert_eq!(reader.read(&mut batch), Read { count: 8, lost: 0 });
+    assert_eq!(reader.read(&mut batch), Read { count: 8, ..Read::default() });
     assert_eq!(batch[0].ring_sequence, 12);
     reader.seek_oldest();
     reader.seek_newest();
@@ -98,7 +98,7 @@ fn named_ring_is_found_and_its_name_freed() {
     assert_eq!(state(&reader, Duration::ZERO), ProducerState::Closed);
     // What was published is still there.
     let mut batch = [RingRecord::ZERO; 4];
-    assert_eq!(reader.read(&mut batch), Read { count: 1, lost: 0 });
+    assert_eq!(reader.read(&mut batch), Read { count: 1, ..Read::default() });
     assert!(!path(&name).exists());
     assert_eq!(Reader::attach(&name).err(), Some(RingError::NotFound));
     assert_eq!(reader.reattach(), Err(RingError::NotFound));
@@ -109,7 +109,7 @@ fn named_ring_is_found_and_its_name_freed() {
     again.publish(event(7));
     reader.reattach().unwrap();
     assert_eq!(reader.info().capacity, 32);
-    assert_eq!(reader.read(&mut batch), Read { count: 1, lost: 0 });
+    assert_eq!(reader.read(&mut batch), Read { count: 1, ..Read::default() });
     assert_eq!(batch[0].record, event(7));
 }
 
@@ -210,7 +210,7 @@ fn anonymous_ring_through_its_descriptor() {
     let mut reader = Reader::open_fd(producer.as_fd()).unwrap();
     producer.publish(event(3));
     let mut batch = [RingRecord::ZERO; 4];
-    assert_eq!(reader.read(&mut batch), Read { count: 1, lost: 0 });
+    assert_eq!(reader.read(&mut batch), Read { count: 1, ..Read::default() });
     assert_eq!(state(&reader, Duration::ZERO), ProducerState::Alive);
     assert_eq!(reader.reattach(), Err(RingError::NotFound));
     // Sealed: whoever has the descriptor can neither cut the memory off nor write to it.

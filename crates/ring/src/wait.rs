@@ -1,0 +1,216 @@
+//! Waiting for a ring: how a reader passes the time between two looks, and a thread that looks in its place.
+//!
+//! Nobody tells a reader that something came: a producer that did would make a system call an event, and a reader's mapping
+//! is read-only, so it cannot say that it sleeps. So a reader looks: again and again for some tens of microseconds, and
+//! then between naps that grow with the silence, to a thirty-second of it. What comes after a silence is found late by at
+//! most that part of it, and an idle reader costs next to nothing.
+
+use crate::reader::Reader;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Looks before the first nap: some tens of microseconds.
+const SPINS: u32 = 2_000;
+/// The shortest nap. The kernel adds some microseconds to any.
+const SHORTEST: Duration = Duration::from_micros(20);
+/// The longest.
+const LONGEST: Duration = Duration::from_millis(1);
+/// A nap is this part of the silence so far.
+const PART: u32 = 32;
+/// Nothing is being watched.
+const IDLE: u64 = u64::MAX;
+
+/// How a reader waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// Looks without a pause: the least latency, and all of a core.
+    Busy,
+    /// Looks for a moment, then sleeps between looks, the longer the silence the longer.
+    #[default]
+    Sleep,
+}
+
+/// One wait: call [`pause`](Self::pause) after every look that found nothing, [`came`](Self::came) when one found something.
+///
+/// For one thread: its timer slack is narrowed while it naps (the kernel's default would more than double the shortest
+/// nap), and set back when the wait is dropped.
+#[derive(Debug)]
+pub struct Patience {
+    wait: Wait,
+    looks: u32,
+    silent_since: Option<Instant>,
+    /// The thread's timer slack as it was, in nanoseconds.
+    slack: Option<libc::c_ulong>,
+    /// Which thread's slack that is: of no other.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Patience {
+    /// A wait that begins now.
+    pub fn new(wait: Wait) -> Patience {
+        Patience { wait, looks: 0, silent_since: None, slack: None, _not_send: std::marker::PhantomData }
+    }
+
+    /// Passes some time. Returns whether it is time to look at a clock: after a nap, and now and then while spinning, which
+    /// makes no system call.
+    #[inline]
+    pub fn pause(&mut self) -> bool {
+        if self.wait == Wait::Sleep && self.looks >= SPINS {
+            self.nap();
+            return true;
+        }
+        self.looks = self.looks.wrapping_add(1);
+        std::hint::spin_loop();
+        self.looks.is_multiple_of(SPINS / 4)
+    }
+
+    /// Something came: the silence is over.
+    #[inline]
+    pub fn came(&mut self) {
+        self.looks = 0;
+        self.silent_since = None;
+    }
+
+    #[cold]
+    fn nap(&mut self) {
+        if self.slack.is_none() {
+            self.slack = Some(narrow_slack());
+        }
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        thread::sleep((since.elapsed() / PART).clamp(SHORTEST, LONGEST));
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        if let Some(slack) = self.slack {
+            // SAFETY: a call with a plain number.
+            unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack) };
+        }
+    }
+}
+
+/// Sets this thread's timer slack to a microsecond, and returns what it was. A thread without one stays as it is.
+fn narrow_slack() -> libc::c_ulong {
+    // SAFETY: calls with plain numbers.
+    unsafe {
+        let before = libc::prctl(libc::PR_GET_TIMERSLACK);
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong);
+        libc::c_ulong::try_from(before).unwrap_or(0)
+    }
+}
+
+/// A descriptor that becomes readable when it is rung, for whoever waits in `epoll`: an eventfd.
+#[derive(Debug)]
+pub(crate) struct Bell(File);
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Bell> {
+        // SAFETY: a call with plain numbers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Bell(unsafe { File::from_raw_fd(fd) }))
+    }
+
+    pub(crate) fn ring(&self) {
+        // Full only after 2^64 - 1 rings that nobody heard, and then readable all the same.
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
+    pub(crate) fn hush(&self) {
+        // Nothing to read where it was not rung.
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    bell: Bell,
+    /// The event to wait for, or [`IDLE`].
+    target: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// A thread that watches a ring and makes a descriptor readable when there is something to read.
+///
+/// For event loops: the loop sleeps in `epoll`, this thread looks at the ring in its place. It only looks: what is there is
+/// still to be read, so a wait that is given up loses nothing. Between watches it is parked.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// A watch over the ring that this reader reads.
+    pub fn new(reader: &Reader, wait: Wait) -> io::Result<Watch> {
+        let shared =
+            Arc::new(Shared { bell: Bell::new()?, target: AtomicU64::new(IDLE), stop: AtomicBool::new(false) });
+        let (theirs, reader) = (Arc::clone(&shared), reader.clone());
+        let thread =
+            thread::Builder::new().name("barewire-watch".into()).spawn(move || watch(&theirs, &reader, wait))?;
+        Ok(Watch { shared, thread: Some(thread) })
+    }
+
+    /// Makes the descriptor readable as soon as event `position` can be read or was overwritten, or the ring is closed.
+    /// Once for each call.
+    pub fn arm(&self, position: u64) {
+        // The ordering is `unpark`'s.
+        self.shared.target.store(position, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
+    /// Makes the descriptor unreadable again.
+    pub fn clear(&self) {
+        self.shared.bell.hush();
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.bell.as_fd()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(shared: &Shared, reader: &Reader, wait: Wait) {
+    let mut patience = Patience::new(wait);
+    while !shared.stop.load(Ordering::Acquire) {
+        let target = shared.target.load(Ordering::Acquire);
+        if target == IDLE {
+            thread::park();
+        } else if reader.is_there(target) || reader.is_closed() {
+            patience.came();
+            // Unless another watch was asked for meanwhile.
+            let _ = shared.target.compare_exchange(target, IDLE, Ordering::AcqRel, Ordering::Relaxed);
+            shared.bell.ring();
+        } else {
+            patience.pause();
+        }
+    }
+}
