@@ -205,11 +205,23 @@ fuzz_target!(|input: &[u8]| {
             0..140 => {
                 let payload = packet(&mut bytes, next);
                 // Lines beyond the last, too.
-                feed.packet(&Input { line: what % 10, payload: &payload, ts_recv: now, ts_source: TsSource::User });
+                feed.packet(&Input {
+                    line: what % 10,
+                    payload: &payload,
+                    ts_recv: now,
+                    ts_source: TsSource::User,
+                    seen: now,
+                });
             }
             140..180 => {
                 let payload = packet(&mut bytes, next);
-                feed.reply(&Input { line: REPLIES, payload: &payload, ts_recv: now, ts_source: TsSource::User });
+                feed.reply(&Input {
+                    line: REPLIES,
+                    payload: &payload,
+                    ts_recv: now,
+                    ts_source: TsSource::User,
+                    seen: now,
+                });
             }
             180..200 => {
                 if let Some(ticket) = servers.tickets.pop_front() {

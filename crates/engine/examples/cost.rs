@@ -73,7 +73,13 @@ fn main() {
             let mut feed = Pipeline::new(books, Discard, 0, Sequencing::default());
             measured(|| {
                 for payload in &packets {
-                    feed.packet(&Input { line: 0, payload, ts_recv: UnixNanos(1), ts_source: TsSource::User });
+                    feed.packet(&Input {
+                        line: 0,
+                        payload,
+                        ts_recv: UnixNanos(1),
+                        ts_source: TsSource::User,
+                        seen: UnixNanos(1),
+                    });
                 }
             });
             packets.len() * PER_PACKET

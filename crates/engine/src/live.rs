@@ -351,6 +351,7 @@ fn receive<R: Receiver>(
                 payload: packet.payload,
                 ts_recv: packet.ts_recv,
                 ts_source: packet.ts_source,
+                seen: packet.seen,
             });
         })?;
         // A late reply that nobody reads would end every wait.
@@ -398,6 +399,7 @@ fn hear_replies(pipeline: &mut LivePipeline, services: &mut LiveServices) {
             payload: packet.payload,
             ts_recv: packet.ts_recv,
             ts_source: packet.ts_source,
+            seen: packet.seen,
         });
     });
 }

@@ -32,6 +32,9 @@ pub struct Input<'a> {
     pub ts_recv: UnixNanos,
     /// By which clock.
     pub ts_source: TsSource,
+    /// When it arrived by the clock that [`recover`](Pipeline::recover) and [`look_at_lines`](Pipeline::look_at_lines) are
+    /// given: the system's, in a live feed. `ts_recv` where that is the only one.
+    pub seen: UnixNanos,
 }
 
 /// What came on one line.
@@ -155,7 +158,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             session: framed.session,
             sequence: framed.sequence,
             content: framed.content,
-            at: input.ts_recv,
+            at: input.seen,
+            ts_recv: input.ts_recv,
             opening: if framed.sequence == Seq(1) { opening(framed.messages.clone()) } else { 0 },
         };
         self.ts_source = input.ts_source;
@@ -215,7 +219,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         };
         self.counters.bump(counter);
         if self.sequencer.has_ended() != self.has_ended {
-            self.session_end(input.ts_recv);
+            self.session_end(input.ts_recv, input.ts_source);
         }
         self.out.end_of_packet();
         self.venue.maintain(&mut self.counters);
@@ -230,7 +234,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// Holds a packet's messages until their turn comes.
     #[cold]
     fn hold<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]>, input: &Input<'_>, mut sequence: Seq) {
-        let came = Came { at: input.ts_recv, ts_source: input.ts_source, line: input.line };
+        let came = Came { at: input.seen, ts_recv: input.ts_recv, ts_source: input.ts_source, line: input.line };
         let mut last = None;
         for message in messages {
             let stored = self.sequencer.hold(sequence, message, came);
@@ -268,7 +272,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
         let (mut count, mut recovered) = (0, 0);
         while count < ROW_PART {
-            let Some(Came { at: ts_recv, ts_source, line }) = row.came() else { break };
+            let Some(Came { ts_recv, ts_source, line, .. }) = row.came() else { break };
             let flags = if line == REPLIES { Flags::RECOVERED } else { Flags::NONE };
             recovered += u64::from(line == REPLIES);
             let context = Context { sequence: row.sequence().0, ts_recv, ts_source, flags };
@@ -310,8 +314,9 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
         let Some(framed) = V::Framing::parse(payload) else { return };
         let Framed { session, sequence, content, .. } = framed;
-        if let Some(missing) =
-            self.sequencer.begin(&Arrival { line: 0, session, sequence, content, at, opening: 0 }, |_| Join::Declare)
+        if let Some(missing) = self
+            .sequencer
+            .begin(&Arrival { line: 0, session, sequence, content, at, ts_recv: at, opening: 0 }, |_| Join::Declare)
         {
             self.lost(&missing, at);
         }
@@ -372,6 +377,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
     }
 
+    /// By which clock times are that no packet brought.
+    fn own_source(&self) -> TsSource {
+        if self.from_file { self.ts_source } else { TsSource::User }
+    }
+
     /// Tells of messages that will not be delivered.
     fn gap(&mut self, missing: &Missing, now: UnixNanos) {
         self.counters.bump(Counter::Gaps);
@@ -391,7 +401,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             publisher_id: self.publisher_id,
             kind: RecordKind::Gap as u8,
             flags: flags.0,
-            ts_source: self.ts_source as u8,
+            ts_source: self.own_source() as u8,
             count: missing.count,
             reason: missing.reason as u8,
             reserved: [0; 15],
@@ -400,26 +410,26 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
 
     /// The session's end was reached; or it turned out that the session goes on.
     #[cold]
-    fn session_end(&mut self, now: UnixNanos) {
+    fn session_end(&mut self, at: UnixNanos, ts_source: TsSource) {
         self.has_ended = self.sequencer.has_ended();
         self.counters.set(Counter::SessionEnded, self.has_ended.into());
         if !self.has_ended {
             return;
         }
-        self.status(StatusCode::SessionEnd, 0, now);
+        self.status(StatusCode::SessionEnd, 0, at, ts_source);
     }
 
     /// Tells something of the whole feed.
-    fn status(&mut self, code: StatusCode, value: u64, now: UnixNanos) {
+    fn status(&mut self, code: StatusCode, value: u64, at: UnixNanos, ts_source: TsSource) {
         self.out.push(Status {
             ts_event: 0,
-            ts_recv: now.0,
+            ts_recv: at.0,
             sequence: self.sequencer.next().0,
             instrument_id: 0,
             publisher_id: self.publisher_id,
             kind: RecordKind::Status as u8,
             flags: Flags::NONE.0,
-            ts_source: self.ts_source as u8,
+            ts_source: ts_source as u8,
             value,
             code: code as u8,
             state: 0,

@@ -448,9 +448,11 @@ fn frame_into(
     }
     let ts_source = if ts_recv == UnixNanos::ABSENT { TsSource::None } else { TsSource::Capture };
     pipeline.compare_lines();
-    pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv, ts_source });
+    // The order in which the capturing machine saw things, whatever the switch's clock says.
+    let seen = if frame.ts == UnixNanos::ABSENT { ts_recv } else { frame.ts };
+    pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv, ts_source, seen });
     if pipeline.is_waiting() {
-        pipeline.recover_by_lines(ts_recv, &mut NoServices);
+        pipeline.recover_by_lines(seen, &mut NoServices);
     }
 }
 

@@ -73,7 +73,13 @@ fn a_packet_costs_no_allocation() {
     let mut batch = [RingRecord::ZERO; 256];
     let mut hand = |packet: &Vec<u8>| {
         for line in 0..2 {
-            feed.packet(&Input { line, payload: packet, ts_recv: UnixNanos(1), ts_source: TsSource::Kernel });
+            feed.packet(&Input {
+                line,
+                payload: packet,
+                ts_recv: UnixNanos(1),
+                ts_source: TsSource::Kernel,
+                seen: UnixNanos(1),
+            });
         }
         while reader.read(&mut batch).count > 0 {}
     };

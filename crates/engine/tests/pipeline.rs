@@ -46,7 +46,7 @@ fn packet(sequence: u64, messages: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn hand(feed: &mut Feed, line: u8, payload: &[u8]) {
-    feed.packet(&Input { line, payload, ts_recv: UnixNanos(77), ts_source: TsSource::Kernel });
+    feed.packet(&Input { line, payload, ts_recv: UnixNanos(77), ts_source: TsSource::Kernel, seen: UnixNanos(77) });
 }
 
 /// Messages of a simulated day.
@@ -230,7 +230,7 @@ fn a_gap_is_told_and_the_books_flagged_until_the_venue_begins_anew() {
         bytes
     };
     let later = UnixNanos(5_000_000_000);
-    feed.packet(&Input { line: 0, payload: &restarted, ts_recv: later, ts_source: TsSource::Kernel });
+    feed.packet(&Input { line: 0, payload: &restarted, ts_recv: later, ts_source: TsSource::Kernel, seen: later });
     let mut rebuilt = Rebuilt::default();
     let records = std::mem::take(&mut feed.sink_mut().records);
     assert_eq!(Mbo::from(records[0]).action, b'R');
@@ -332,7 +332,7 @@ fn a_feed_left_on_overnight_knows_what_day_it_is() {
     let now = UnixNanos(1_000_000_000_000_000_000 + DAY + 5 * 3_600_000_000_000);
     for (n, chunk) in messages.chunks(20).enumerate() {
         let payload = packet(1 + 20 * n as u64, chunk);
-        feed.packet(&Input { line: 0, payload: &payload, ts_recv: now, ts_source: TsSource::Kernel });
+        feed.packet(&Input { line: 0, payload: &payload, ts_recv: now, ts_source: TsSource::Kernel, seen: now });
     }
     let first = Gap::from(feed.sink_mut().records[0]).ts_event;
     assert!(first.abs_diff(now.0) < DAY / 2, "{first}");
@@ -348,7 +348,13 @@ fn a_reply_whose_numbers_run_past_the_last_one_is_malformed() {
     hand(&mut feed, 0, &packet(1, &day[..1]));
     for first in [u64::MAX, u64::MAX - 1, u64::MAX - 2] {
         let reply = packet(first, &day);
-        feed.reply(&Input { line: REPLIES, payload: &reply, ts_recv: UnixNanos(78), ts_source: TsSource::Kernel });
+        feed.reply(&Input {
+            line: REPLIES,
+            payload: &reply,
+            ts_recv: UnixNanos(78),
+            ts_source: TsSource::Kernel,
+            seen: UnixNanos(78),
+        });
     }
     let counters = feed.counters();
     counters.check().expect("counters sum up");
@@ -408,7 +414,13 @@ fn a_snapshot_ahead_of_the_lines_waits_for_them_and_is_refused_where_they_go_on_
     let mut feed = feed_with(Subscription::All, Sequencing { recovery, ..Sequencing::default() });
     let at = |feed: &mut Feed, first: u64, at: u64| {
         let payload = packet(first, &[vec![], vec![]]);
-        feed.packet(&Input { line: 0, payload: &payload, ts_recv: UnixNanos(at), ts_source: TsSource::User });
+        feed.packet(&Input {
+            line: 0,
+            payload: &payload,
+            ts_recv: UnixNanos(at),
+            ts_source: TsSource::User,
+            seen: UnixNanos(at),
+        });
     };
     // First a lie, then the truth, a little ahead of the lines.
     let mut servers = Liar(None, vec![30_000, 1_075]);

@@ -173,6 +173,7 @@ impl AfXdpReceiver {
             let arrival = Arrival {
                 ts_recv: now,
                 ts_source: TsSource::User,
+                seen: now,
                 checksum_settled: checksum::is_unfinished(frame),
                 vlan: None,
                 segment_bytes: 0,

@@ -100,7 +100,8 @@ impl Receiver for FileReceiver {
             counters.packets += 1;
             counters.bytes += datagram.payload.len() as u64;
             delivered += 1;
-            sink(Packet { line, payload: datagram.payload, ts_recv: frame.ts, ts_source, src: datagram.src });
+            let (payload, ts) = (datagram.payload, frame.ts);
+            sink(Packet { line, payload, ts_recv: ts, ts_source, seen: ts, src: datagram.src });
         }
         counters.batches += u64::from(delivered > 0);
         Ok(delivered)

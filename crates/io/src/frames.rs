@@ -36,7 +36,7 @@ impl TrailerTimes {
             TrailerTimes::Metamako => Kind::Metamako,
             TrailerTimes::Exablaze => Kind::Exablaze,
         };
-        trailers::read(kind, frame, arrival.ts_recv)
+        trailers::read(kind, frame, arrival.seen)
     }
 }
 
@@ -45,6 +45,8 @@ impl TrailerTimes {
 pub(crate) struct Arrival {
     pub(crate) ts_recv: UnixNanos,
     pub(crate) ts_source: TsSource,
+    /// By the system's clock.
+    pub(crate) seen: UnixNanos,
     /// Whether UDP's checksum needs no look: the card has checked it, or the frame is this machine's own and nobody has
     /// computed it yet.
     pub(crate) checksum_settled: bool,
@@ -150,7 +152,7 @@ impl Lines {
             }
             let mut hand_over = |payload| {
                 delivered += 1;
-                sink(Packet { line: target.line, payload, ts_recv, ts_source, src: datagram.src });
+                sink(Packet { line: target.line, payload, ts_recv, ts_source, seen: arrival.seen, src: datagram.src });
             };
             match arrival.segment_bytes {
                 // A run of nothing is one empty datagram.
@@ -206,6 +208,7 @@ mod tests {
         Arrival {
             ts_recv: UnixNanos(5),
             ts_source: TsSource::Kernel,
+            seen: UnixNanos(5),
             checksum_settled: false,
             vlan: None,
             segment_bytes: 0,
@@ -287,11 +290,12 @@ mod tests {
                 out
             };
             let of = |frame: &[u8], change: fn(&mut Arrival)| {
-                let mut arrival = Arrival { ts_recv: UnixNanos(NOW), ..arrival(frame) };
+                let mut arrival = Arrival { ts_recv: UnixNanos(NOW), seen: UnixNanos(NOW), ..arrival(frame) };
                 change(&mut arrival);
                 let (mut counters, mut found) = (ReceiverCounters::default(), Vec::new());
                 lines.deliver(frame, &arrival, &mut counters, &mut |packet| {
                     assert_eq!(packet.payload, b"abc");
+                    assert_eq!(packet.seen.0, NOW);
                     found.push((packet.ts_recv.0, packet.ts_source));
                 });
                 let ReceiverCounters { packets, switch_times, switch_times_missing, switch_times_implausible, .. } =

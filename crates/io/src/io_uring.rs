@@ -313,7 +313,7 @@ impl IoUringReceiver {
                         counters.packets += 1;
                         counters.bytes += payload.len() as u64;
                         delivered += 1;
-                        sink(Packet { line: line.number, payload, ts_recv, ts_source, src });
+                        sink(Packet { line: line.number, payload, ts_recv, ts_source, seen: ts_recv, src });
                     }
                 }
             }

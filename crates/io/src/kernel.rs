@@ -190,10 +190,9 @@ impl KernelReceiver {
                 counters.wrong_source += 1;
                 continue;
             }
-            let (ts_recv, ts_source) = match (self.nics.time(fit.as_ref(), &message), message.time) {
-                (Some(time), _) => (time, TsSource::Nic),
-                (None, Some(time)) => (time, TsSource::Kernel),
-                (None, None) => {
+            let (seen, source) = match message.time {
+                Some(time) => (time, TsSource::Kernel),
+                None => {
                     counters.without_kernel_time += u64::from(self.timestamps);
                     // One reading serves the batch: the kernel handed it over at once.
                     if user_time == UnixNanos::ABSENT {
@@ -202,10 +201,14 @@ impl KernelReceiver {
                     (user_time, TsSource::User)
                 }
             };
+            let (ts_recv, ts_source) = match self.nics.time(fit.as_ref(), &message) {
+                Some(time) => (time, TsSource::Nic),
+                None => (seen, source),
+            };
             counters.packets += 1;
             counters.bytes += payload.len() as u64;
             delivered += 1;
-            sink(Packet { line: line.number, payload, ts_recv, ts_source, src: message.src });
+            sink(Packet { line: line.number, payload, ts_recv, ts_source, seen, src: message.src });
         }
         Ok(delivered)
     }

@@ -62,7 +62,7 @@ impl LegacyReceiver {
             Some(time) => (time, TsSource::Kernel),
             None => (clock::now(), TsSource::User),
         };
-        sink(Packet { line: self.line.number, payload, ts_recv, ts_source, src: message.src });
+        sink(Packet { line: self.line.number, payload, ts_recv, ts_source, seen: ts_recv, src: message.src });
         Ok(true)
     }
 

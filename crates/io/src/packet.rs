@@ -21,6 +21,9 @@ pub struct Packet<'a> {
     pub ts_recv: UnixNanos,
     /// By which clock `ts_recv` was taken.
     pub ts_source: TsSource,
+    /// When it arrived by the system's clock, however good: what timers compare with. A file's packets have the capture's
+    /// own time.
+    pub seen: UnixNanos,
     /// Who sent it.
     pub src: SocketAddrV4,
 }

@@ -221,6 +221,7 @@ impl PacketMmapReceiver {
             let arrival = Arrival {
                 ts_recv,
                 ts_source,
+                seen: ts_recv,
                 checksum_settled: vnet.checksum_settled,
                 vlan: frame.tag.map(|control| control & 0xfff).filter(|id| *id != 0),
                 segment_bytes: vnet.segment_bytes,

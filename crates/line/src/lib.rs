@@ -61,8 +61,10 @@ pub struct Arrival {
     pub sequence: Seq,
     /// What it carries.
     pub content: Content,
-    /// When it arrived.
+    /// When it arrived, by a clock that timers are by, too: silence, and how long to wait for what is missing.
     pub at: UnixNanos,
+    /// When it arrived by the best clock, which may be another one, and off: lines are compared by it, nothing else.
+    pub ts_recv: UnixNanos,
     /// Something that tells the session's first message from another session's, of a packet that begins with it; 0 for any
     /// other. Numbers that begin anew under the same name are known by it.
     pub opening: u64,

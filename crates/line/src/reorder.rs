@@ -14,9 +14,11 @@ use barewire_types::{Seq, TsSource, UnixNanos};
 /// How and when a held message came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Came {
-    /// When its packet arrived.
+    /// When its packet arrived, by the clock that timers are by.
     pub at: UnixNanos,
-    /// By which clock.
+    /// When its packet arrived, by the best clock.
+    pub ts_recv: UnixNanos,
+    /// By which clock that was taken.
     pub ts_source: TsSource,
     /// On which line.
     pub line: u8,
@@ -56,7 +58,7 @@ impl Ring {
     pub(crate) fn new(capacity: u32, longest: u16) -> Ring {
         let capacity = capacity.clamp(2, 1 << 24).next_power_of_two() as usize;
         let stride = usize::from(longest.max(1)).next_multiple_of(8);
-        let never = Came { at: UnixNanos::ABSENT, ts_source: TsSource::None, line: 0 };
+        let never = Came { at: UnixNanos::ABSENT, ts_recv: UnixNanos::ABSENT, ts_source: TsSource::None, line: 0 };
         Ring {
             places: vec![Place { number: 0, came: never, len: 0 }; capacity].into_boxed_slice(),
             bytes: vec![0; capacity * stride].into_boxed_slice(),

@@ -249,7 +249,7 @@ impl Sequencer {
             if packet.opening != 0 {
                 self.opening = packet.opening;
             }
-            self.skew.first(end, packet.at, packet.line);
+            self.skew.first(end, packet.ts_recv, packet.line);
         } else {
             return self.behind(packet, first, end, skip);
         }
@@ -276,7 +276,7 @@ impl Sequencer {
             Content::Heartbeat | Content::Messages(0) => Outcome::Heartbeat,
             Content::Messages(_) => {
                 self.count(packet.line, 0, count);
-                self.skew.again(end, packet.at, packet.line);
+                self.skew.again(end, packet.ts_recv, packet.line);
                 Outcome::Duplicate
             }
         }
@@ -404,7 +404,7 @@ impl Sequencer {
     /// A message that is held came again, the last one of its packet.
     pub fn came_again(&mut self, sequence: Seq, came: Came) {
         if let Some((_, first)) = self.ring.get(sequence.0) {
-            self.skew.differ((first.at, first.line), (came.at, came.line));
+            self.skew.differ((first.ts_recv, first.line), (came.ts_recv, came.line));
         }
     }
 
@@ -422,7 +422,7 @@ impl Sequencer {
         }
         let to = self.next.saturating_add(count).min(self.horizon.max(self.next));
         if let Some((_, came)) = self.ring.get(to.saturating_sub(1)) {
-            self.skew.first(to, came.at, came.line);
+            self.skew.first(to, came.ts_recv, came.line);
         }
         self.ring.pass(self.next, to);
         self.next = to;

@@ -17,7 +17,15 @@ const HOLD_NS: u64 = 1_000;
 const CAPACITY: u32 = 64;
 
 fn packet(line: u8, session: u128, first: u64, content: Content) -> Arrival {
-    Arrival { line, session: SessionId(session), sequence: Seq(first), content, at: UnixNanos(1), opening: 0 }
+    Arrival {
+        line,
+        session: SessionId(session),
+        sequence: Seq(first),
+        content,
+        at: UnixNanos(1),
+        ts_recv: UnixNanos(1),
+        opening: 0,
+    }
 }
 
 /// A receiver, as the engine is one: it delivers what it is told to, and remembers.
@@ -72,7 +80,8 @@ impl Receiver {
                 self.row();
             }
             Outcome::Ahead => {
-                let came = Came { at: packet.at, ts_source: TsSource::User, line: packet.line };
+                let came =
+                    Came { at: packet.at, ts_recv: packet.ts_recv, ts_source: TsSource::User, line: packet.line };
                 for number in first..first + u64::from(count) {
                     let stored = self.sequencer.hold(Seq(number), &message(number), came);
                     assert_ne!(stored, Stored::TooLong);
@@ -168,7 +177,7 @@ fn the_other_line_fills_a_hole() {
 #[test]
 fn what_nobody_brings_is_given_up_in_time() {
     let mut r = Receiver::new();
-    let at = |at, first, content| Arrival { at: UnixNanos(at), ..packet(0, 7, first, content) };
+    let at = |at, first, content| Arrival { at: UnixNanos(at), ts_recv: UnixNanos(at), ..packet(0, 7, first, content) };
     r.take(&at(1, 1, Content::Messages(1)));
     r.take(&at(10, 3, Content::Messages(1)));
     r.take(&at(500, 5, Content::Messages(1)));
@@ -191,12 +200,20 @@ fn what_nobody_brings_is_given_up_in_time() {
 #[test]
 fn a_late_reader_loses_nothing_that_came() {
     let mut r = Receiver::new();
-    let at = |line, at, first| Arrival { at: UnixNanos(at), ..packet(line, 7, first, Content::Messages(1)) };
+    let at = |line, at, first| Arrival {
+        at: UnixNanos(at),
+        ts_recv: UnixNanos(at),
+        ..packet(line, 7, first, Content::Messages(1))
+    };
     r.take(&at(0, 1, 1));
     for n in 3..20 {
         // As the receive path hands it over: first all that A brought, then B.
         r.sequencer.accept(&at(0, n * HOLD_NS, n));
-        r.sequencer.hold(Seq(n), &message(n), Came { at: UnixNanos(n), ts_source: TsSource::User, line: 0 });
+        r.sequencer.hold(
+            Seq(n),
+            &message(n),
+            Came { at: UnixNanos(n), ts_recv: UnixNanos(n), ts_source: TsSource::User, line: 0 },
+        );
     }
     assert_eq!(r.take(&at(1, 2 * HOLD_NS, 2)), Outcome::Deliver { skip: 0 });
     assert!(r.missing.is_empty());
@@ -216,7 +233,11 @@ fn joining_in_mid_session_is_a_gap_of_its_own_kind() {
 fn a_stray_is_dropped_and_a_restart_is_followed() {
     const QUIET: u64 = 3_000_000_000;
     let mut r = Receiver::new();
-    let at = |at, session, first| Arrival { at: UnixNanos(at), ..packet(0, session, first, Content::Messages(1)) };
+    let at = |at, session, first| Arrival {
+        at: UnixNanos(at),
+        ts_recv: UnixNanos(at),
+        ..packet(0, session, first, Content::Messages(1))
+    };
     r.take(&packet(0, 7, 1, Content::Messages(3)));
     // While the session speaks, nothing of another one is believed: not a first number, not a thousand packets.
     for n in 0..1000 {
@@ -361,7 +382,7 @@ proptest! {
         for (line, first, count, kind, later) in packets {
             now += later;
             let content = match kind { 0 => Content::Heartbeat, 1 => Content::EndOfSession, _ => Content::Messages(count) };
-            let at = Arrival { at: UnixNanos(now), ..packet(line, 7, first, content) };
+            let at = Arrival { at: UnixNanos(now), ts_recv: UnixNanos(now), ..packet(line, 7, first, content) };
             r.take(&at);
             r.check();
         }

@@ -74,7 +74,7 @@ impl Sink for Listener {
             let line = u8::from(packet.line == Line::B);
             let (payload, ts_recv) = (packet.payload, packet.time);
             self.pipeline.look_at_lines(ts_recv);
-            self.pipeline.packet(&Input { line, payload, ts_recv, ts_source: TsSource::Capture });
+            self.pipeline.packet(&Input { line, payload, ts_recv, ts_source: TsSource::Capture, seen: ts_recv });
             if self.pipeline.is_waiting() {
                 self.pipeline.recover_by_lines(ts_recv, &mut NoServices);
             }

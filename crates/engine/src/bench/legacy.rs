@@ -31,6 +31,7 @@ struct Packet {
     payload: Box<[u8]>,
     ts_recv: UnixNanos,
     ts_source: TsSource,
+    seen: UnixNanos,
 }
 
 /// The queue between the two threads.
@@ -92,8 +93,9 @@ pub(super) fn run(
                 break Ok(());
             }
             let outcome = receiver.receive(|packet| {
-                let (ts_recv, ts_source) = (packet.ts_recv, packet.ts_source);
-                refused += u64::from(!hand_off.push(Packet { payload: packet.payload.into(), ts_recv, ts_source }));
+                let (ts_recv, ts_source, seen) = (packet.ts_recv, packet.ts_source, packet.seen);
+                let payload = packet.payload.into();
+                refused += u64::from(!hand_off.push(Packet { payload, ts_recv, ts_source, seen }));
             });
             if let Err(error) = outcome {
                 shared.give_up();
@@ -130,6 +132,7 @@ fn strategy(pipeline: &mut Feed, hand_off: &HandOff, shared: &Shared<'_>) {
                 payload: &packet.payload,
                 ts_recv: packet.ts_recv,
                 ts_source: packet.ts_source,
+                seen: packet.seen,
             });
         }
         if pipeline.is_waiting() {

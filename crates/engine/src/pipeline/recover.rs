@@ -114,7 +114,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
 
     fn end_of_turn(&mut self, now: UnixNanos) {
         if self.sequencer.has_ended() != self.has_ended {
-            self.session_end(now);
+            self.session_end(now, self.own_source());
         }
         self.out.end_of_packet();
         self.venue.maintain(&mut self.counters);
@@ -277,7 +277,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                         Counter::PacketsMalformed
                     }
                     Content::Messages(_) => {
-                        let came = barewire_line::Came { at: input.ts_recv, ts_source: input.ts_source, line: REPLIES };
+                        let Input { ts_recv, ts_source, seen: at, .. } = *input;
+                        let came = barewire_line::Came { at, ts_recv, ts_source, line: REPLIES };
                         match self.fill(framed.messages, framed.session, framed.sequence, came) {
                             false => Counter::PacketsDuplicate,
                             true => Counter::PacketsRecovered,
@@ -290,7 +291,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         if counter == Counter::PacketsRecovered && !self.sequencer.is_suspended() {
             self.row();
         }
-        self.end_of_turn(input.ts_recv);
+        self.end_of_turn(input.seen);
     }
 
     /// Holds those of a reply's messages that are missing; whether there was any.
@@ -326,7 +327,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         let idle = self.sequencer.is_ending();
         while let Some(LineChange { line, down }) = self.watch.look(now, self.sequencer.lines(), idle) {
             self.counters.add(Counter::LineFailures, u64::from(down));
-            self.status(if down { StatusCode::LineDown } else { StatusCode::LineUp }, line.into(), now);
+            let code = if down { StatusCode::LineDown } else { StatusCode::LineUp };
+            self.status(code, line.into(), now, self.own_source());
             self.out.end_of_packet();
         }
     }

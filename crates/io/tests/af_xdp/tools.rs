@@ -59,7 +59,7 @@ pub struct Kept {
 
 impl Kept {
     fn of(packet: Packet<'_>) -> Kept {
-        let Packet { line, payload, ts_recv, ts_source, src } = packet;
+        let Packet { line, payload, ts_recv, ts_source, src, .. } = packet;
         Kept { line, payload: payload.to_vec(), src: *src.ip(), ts_recv, ts_source }
     }
 }

@@ -166,7 +166,7 @@ pub struct Kept {
 
 impl Kept {
     pub fn of(packet: Packet<'_>) -> Kept {
-        let Packet { line, payload, ts_recv, ts_source, src } = packet;
+        let Packet { line, payload, ts_recv, ts_source, src, .. } = packet;
         Kept { line, payload: payload.to_vec(), ts_recv, ts_source, src }
     }
 }

@@ -45,6 +45,7 @@ impl Visitor for Drive<'_> {
                     payload: packet.payload,
                     ts_recv: packet.ts_recv,
                     ts_source: packet.ts_source,
+                    seen: packet.seen,
                 });
             })?;
             if pipeline.is_waiting() {
