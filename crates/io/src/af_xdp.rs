@@ -20,7 +20,6 @@
 //!
 //! Needs Linux 5.11, and CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF while it is opened.
 
-mod bpf;
 mod checksum;
 mod device;
 mod error;
@@ -37,13 +36,13 @@ use std::time::Duration;
 
 use barewire_types::{Prefetch, TsSource};
 
+use crate::bpf::Link;
 use crate::frames::{Arrival, Lines};
 use crate::membership::Membership;
 use crate::memory::CachePrefetch;
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::waits::Waits;
 use crate::{Waker, clock};
-use bpf::Link;
 pub use error::AfXdpError;
 pub use options::{
     AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, QueueStatistics, Transfer, Transferred,

@@ -16,6 +16,7 @@
 //!
 //! Linux only. `unsafe` stands in system calls, in the buffers that the kernel writes, and in the prefetch instruction.
 
+mod bpf;
 mod error;
 mod frames;
 mod membership;

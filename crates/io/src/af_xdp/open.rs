@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-use super::bpf::Link;
 use super::device::Device;
 use super::options::{AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, Transfer, Transferred};
 use super::program::{Take, Taken, assemble};
 use super::umem::Umem;
 use super::xsk::{self, Xsk};
-use super::{AfXdpError, AfXdpReceiver, Interface, Queue, bpf};
+use super::{AfXdpError, AfXdpReceiver, Interface, Queue};
+use crate::bpf::{self, Link};
 use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
 use crate::frames::Lines;

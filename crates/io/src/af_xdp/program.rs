@@ -1,7 +1,6 @@
 //! The XDP program: takes the lines' packets out of an interface's traffic and lets all else pass.
 //!
-//! It is written here, instruction by instruction (RFC 9669), for the configuration at hand: nothing is compiled, neither
-//! at build nor at run time, and no object file is carried along. What it does with a frame:
+//! It is made for the configuration at hand, instruction by instruction. What it does with a frame:
 //!
 //! 1. Ethernet II, with at most one VLAN tag (802.1Q or 802.1ad); else pass.
 //! 2. IPv4, whole header there, options allowed; UDP; no fragment, the first one neither; else pass.
@@ -13,15 +12,7 @@
 
 use std::net::Ipv4Addr;
 
-/// One instruction, as the kernel's `bpf_insn`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Insn {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
+use crate::bpf::asm::{Assembler, Insn, Label, Op, Operand, R, When, Wide, Width};
 
 /// A packet that the program is to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,138 +44,30 @@ pub(super) enum Taken {
 
 const XDP_PASS: i32 = 2;
 const REDIRECT_MAP: i32 = 51;
-/// Marks the immediate of a 64-bit load as a map's descriptor.
-const PSEUDO_MAP_FD: u8 = 1;
 
 const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
 const UDP: i32 = 17;
 
-/// Registers: r0 results, r1 to r5 arguments and scratch, r6 to r9 kept over calls.
-#[derive(Clone, Copy)]
-enum R {
-    Scratch = 0,
-    Arg1 = 1,
-    /// Start of the frame; second argument.
-    Data = 2,
-    /// End of the frame; third argument.
-    End = 3,
-    /// Where the next header begins.
-    Cursor = 4,
-    Value = 5,
-    Context = 6,
-    Vlan = 7,
-    Key = 8,
-}
-
-/// Widths of loads from memory.
-#[derive(Clone, Copy)]
-enum Width {
-    Byte = 0x71,
-    Half = 0x69,
-    Word = 0x61,
-}
-
-/// Comparisons and operations take an immediate or a register.
-#[derive(Clone, Copy)]
-enum Operand {
-    Is(i32),
-    In(R),
-}
-
-#[derive(Clone, Copy)]
-enum Op {
-    Add = 0x07,
-    Or = 0x47,
-    And = 0x57,
-    ShiftLeft = 0x67,
-    Move = 0xb7,
-}
-
-#[derive(Clone, Copy)]
-enum When {
-    Equal = 0x15,
-    Above = 0x25,
-    AtLeast = 0x35,
-    NotEqual = 0x55,
-    Below = 0xa5,
-}
-
-/// A place to jump to, that may be yet to come.
-#[derive(Clone, Copy)]
-struct Label(usize);
-
-#[derive(Default)]
-struct Assembler {
-    code: Vec<Insn>,
-    /// Where each label stands, once it does.
-    labels: Vec<usize>,
-    /// Instructions that jump, and where to.
-    jumps: Vec<(usize, Label)>,
-}
+/// What the registers hold.
+const SCRATCH: R = R(0);
+const ARG1: R = R(1);
+/// Start of the frame; second argument.
+const DATA: R = R(2);
+/// End of the frame; third argument.
+const END: R = R(3);
+/// Where the next header begins.
+const CURSOR: R = R(4);
+const VALUE: R = R(5);
+const CONTEXT: R = R(6);
+const VLAN: R = R(7);
+const KEY: R = R(8);
 
 impl Assembler {
-    fn emit(&mut self, code: u8, to: u8, from: u8, offset: i16, immediate: i32) {
-        // Two 4-bit fields of a C struct: their order is that of the machine's bytes.
-        let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
-        self.code.push(Insn { code, registers, offset, immediate });
-    }
-
-    fn with(&mut self, code: u8, to: R, operand: Operand) {
-        /// The source is a register.
-        const X: u8 = 0x08;
-        match operand {
-            Operand::Is(immediate) => self.emit(code, to as u8, 0, 0, immediate),
-            Operand::In(register) => self.emit(code | X, to as u8, register as u8, 0, 0),
-        }
-    }
-
-    fn op(&mut self, op: Op, to: R, operand: Operand) {
-        self.with(op as u8, to, operand);
-    }
-
-    fn load(&mut self, width: Width, to: R, base: R, offset: i16) {
-        self.emit(width as u8, to as u8, base as u8, offset, 0);
-    }
-
-    fn load64(&mut self, to: R, kind: u8, value: u64) {
-        self.emit(0x18, to as u8, kind, 0, value as u32 as i32);
-        self.emit(0, 0, 0, 0, (value >> 32) as u32 as i32);
-    }
-
-    fn label(&mut self) -> Label {
-        self.labels.push(usize::MAX);
-        Label(self.labels.len() - 1)
-    }
-
-    fn place(&mut self, label: Label) {
-        if let Some(place) = self.labels.get_mut(label.0) {
-            *place = self.code.len();
-        }
-    }
-
-    fn jump_if(&mut self, when: When, left: R, right: Operand, label: Label) {
-        self.jumps.push((self.code.len(), label));
-        self.with(when as u8, left, right);
-    }
-
-    fn jump(&mut self, label: Label) {
-        self.jumps.push((self.code.len(), label));
-        self.emit(0x05, 0, 0, 0, 0);
-    }
-
-    fn call(&mut self, helper: i32) {
-        self.emit(0x85, 0, 0, 0, helper);
-    }
-
-    fn exit(&mut self) {
-        self.emit(0x95, 0, 0, 0, 0);
-    }
-
     /// Moves `to` to `bytes` behind the cursor, and jumps where the frame ends before that.
     fn reach(&mut self, to: R, bytes: i32, otherwise: Label) {
-        self.op(Op::Move, to, Operand::In(R::Cursor));
+        self.op(Op::Move, to, Operand::In(CURSOR));
         self.op(Op::Add, to, Operand::Is(bytes));
-        self.jump_if(When::Above, to, Operand::In(R::End), otherwise);
+        self.jump_if(When::Above, to, Operand::In(END), otherwise);
     }
 
     /// Jumps to `found` where the key is one of the sorted ones.
@@ -195,8 +78,8 @@ impl Assembler {
             Some((lower, upper @ [middle, ..])) if keys.len() > FEW => {
                 let above = self.label();
                 let end = self.label();
-                self.load64(R::Scratch, 0, *middle);
-                self.jump_if(When::AtLeast, R::Key, Operand::In(R::Scratch), above);
+                self.load64(SCRATCH, Wide::Value(*middle));
+                self.jump_if(When::AtLeast, KEY, Operand::In(SCRATCH), above);
                 self.search(lower, found);
                 self.jump(end);
                 self.place(above);
@@ -205,23 +88,11 @@ impl Assembler {
             }
             _ => {
                 for key in keys {
-                    self.load64(R::Scratch, 0, *key);
-                    self.jump_if(When::Equal, R::Key, Operand::In(R::Scratch), found);
+                    self.load64(SCRATCH, Wide::Value(*key));
+                    self.jump_if(When::Equal, KEY, Operand::In(SCRATCH), found);
                 }
             }
         }
-    }
-
-    fn finish(mut self) -> Vec<Insn> {
-        for (at, label) in self.jumps {
-            let target = self.labels.get(label.0).copied().unwrap_or(usize::MAX);
-            // Lines are numbered by a byte, so the longest program has some 1,500 instructions.
-            let offset = i16::try_from(target.wrapping_sub(at + 1) as isize);
-            if let (Some(insn), Ok(offset)) = (self.code.get_mut(at), offset) {
-                insn.offset = offset;
-            }
-        }
-        self.code
     }
 }
 
@@ -234,62 +105,62 @@ const fn in_frame(value: u16) -> i32 {
 pub(super) fn assemble(takes: &[Take], taken: Taken) -> Vec<Insn> {
     use Operand::{In, Is};
     // xdp_md's fields.
-    const DATA: i16 = 0;
+    const DATA_BEGIN: i16 = 0;
     const DATA_END: i16 = 4;
     const RX_QUEUE: i16 = 16;
 
     let mut a = Assembler::default();
     let (pass, tagged, ethertype, found) = (a.label(), a.label(), a.label(), a.label());
 
-    a.op(Op::Move, R::Context, In(R::Arg1));
-    a.load(Width::Word, R::Data, R::Context, DATA);
-    a.load(Width::Word, R::End, R::Context, DATA_END);
+    a.op(Op::Move, CONTEXT, In(ARG1));
+    a.load(Width::Word, DATA, CONTEXT, DATA_BEGIN);
+    a.load(Width::Word, END, CONTEXT, DATA_END);
 
     // Ethernet, and a tag.
-    a.op(Op::Move, R::Cursor, In(R::Data));
-    a.reach(R::Scratch, 14, pass);
-    a.op(Op::Move, R::Cursor, In(R::Scratch));
-    a.load(Width::Half, R::Value, R::Data, 12);
-    a.op(Op::Move, R::Vlan, Is(0));
-    a.jump_if(When::Equal, R::Value, Is(in_frame(0x8100)), tagged);
-    a.jump_if(When::NotEqual, R::Value, Is(in_frame(0x88a8)), ethertype);
+    a.op(Op::Move, CURSOR, In(DATA));
+    a.reach(SCRATCH, 14, pass);
+    a.op(Op::Move, CURSOR, In(SCRATCH));
+    a.load(Width::Half, VALUE, DATA, 12);
+    a.op(Op::Move, VLAN, Is(0));
+    a.jump_if(When::Equal, VALUE, Is(in_frame(0x8100)), tagged);
+    a.jump_if(When::NotEqual, VALUE, Is(in_frame(0x88a8)), ethertype);
     a.place(tagged);
-    a.reach(R::Scratch, 4, pass);
+    a.reach(SCRATCH, 4, pass);
     // The low twelve bits, whatever the machine's order: a byte of which the lower half counts, and a byte.
-    a.load(Width::Byte, R::Vlan, R::Cursor, 0);
-    a.op(Op::And, R::Vlan, Is(0x0f));
-    a.op(Op::ShiftLeft, R::Vlan, Is(8));
-    a.load(Width::Byte, R::Value, R::Cursor, 1);
-    a.op(Op::Or, R::Vlan, In(R::Value));
-    a.load(Width::Half, R::Value, R::Cursor, 2);
-    a.op(Op::Move, R::Cursor, In(R::Scratch));
+    a.load(Width::Byte, VLAN, CURSOR, 0);
+    a.op(Op::And, VLAN, Is(0x0f));
+    a.op(Op::ShiftLeft, VLAN, Is(8));
+    a.load(Width::Byte, VALUE, CURSOR, 1);
+    a.op(Op::Or, VLAN, In(VALUE));
+    a.load(Width::Half, VALUE, CURSOR, 2);
+    a.op(Op::Move, CURSOR, In(SCRATCH));
     a.place(ethertype);
-    a.jump_if(When::NotEqual, R::Value, Is(in_frame(0x0800)), pass);
+    a.jump_if(When::NotEqual, VALUE, Is(in_frame(0x0800)), pass);
 
     // IPv4.
-    a.reach(R::Scratch, 20, pass);
-    a.load(Width::Byte, R::Scratch, R::Cursor, 9);
-    a.jump_if(When::NotEqual, R::Scratch, Is(UDP), pass);
-    a.load(Width::Half, R::Scratch, R::Cursor, 6);
-    a.op(Op::And, R::Scratch, Is(in_frame(MORE_FRAGMENTS_OR_OFFSET)));
-    a.jump_if(When::NotEqual, R::Scratch, Is(0), pass);
-    a.load(Width::Word, R::Key, R::Cursor, 16);
-    a.load(Width::Byte, R::Value, R::Cursor, 0);
-    a.op(Op::Move, R::Scratch, In(R::Value));
-    a.op(Op::And, R::Scratch, Is(0xf0));
-    a.jump_if(When::NotEqual, R::Scratch, Is(0x40), pass);
-    a.op(Op::And, R::Value, Is(0x0f));
-    a.jump_if(When::Below, R::Value, Is(5), pass);
-    a.op(Op::ShiftLeft, R::Value, Is(2));
-    a.op(Op::Add, R::Cursor, In(R::Value));
+    a.reach(SCRATCH, 20, pass);
+    a.load(Width::Byte, SCRATCH, CURSOR, 9);
+    a.jump_if(When::NotEqual, SCRATCH, Is(UDP), pass);
+    a.load(Width::Half, SCRATCH, CURSOR, 6);
+    a.op(Op::And, SCRATCH, Is(in_frame(MORE_FRAGMENTS_OR_OFFSET)));
+    a.jump_if(When::NotEqual, SCRATCH, Is(0), pass);
+    a.load(Width::Word, KEY, CURSOR, 16);
+    a.load(Width::Byte, VALUE, CURSOR, 0);
+    a.op(Op::Move, SCRATCH, In(VALUE));
+    a.op(Op::And, SCRATCH, Is(0xf0));
+    a.jump_if(When::NotEqual, SCRATCH, Is(0x40), pass);
+    a.op(Op::And, VALUE, Is(0x0f));
+    a.jump_if(When::Below, VALUE, Is(5), pass);
+    a.op(Op::ShiftLeft, VALUE, Is(2));
+    a.op(Op::Add, CURSOR, In(VALUE));
 
     // UDP.
-    a.reach(R::Scratch, 8, pass);
-    a.load(Width::Half, R::Scratch, R::Cursor, 2);
-    a.op(Op::ShiftLeft, R::Key, Is(16));
-    a.op(Op::Or, R::Key, In(R::Scratch));
-    a.op(Op::ShiftLeft, R::Vlan, Is(48));
-    a.op(Op::Or, R::Key, In(R::Vlan));
+    a.reach(SCRATCH, 8, pass);
+    a.load(Width::Half, SCRATCH, CURSOR, 2);
+    a.op(Op::ShiftLeft, KEY, Is(16));
+    a.op(Op::Or, KEY, In(SCRATCH));
+    a.op(Op::ShiftLeft, VLAN, Is(48));
+    a.op(Op::Or, KEY, In(VLAN));
 
     let mut keys: Vec<u64> = takes.iter().map(|take| take.key()).collect();
     keys.sort_unstable();
@@ -297,20 +168,20 @@ pub(super) fn assemble(takes: &[Take], taken: Taken) -> Vec<Insn> {
     a.search(&keys, found);
 
     a.place(pass);
-    a.op(Op::Move, R::Scratch, Is(XDP_PASS));
+    a.op(Op::Move, SCRATCH, Is(XDP_PASS));
     a.exit();
 
     a.place(found);
     match taken {
         Taken::Redirect(map) => {
-            a.load64(R::Arg1, PSEUDO_MAP_FD, map as u32 as u64);
-            a.load(Width::Word, R::Data, R::Context, RX_QUEUE);
+            a.load64(ARG1, Wide::Map(map));
+            a.load(Width::Word, DATA, CONTEXT, RX_QUEUE);
             // What the helper returns where the queue has no socket.
-            a.op(Op::Move, R::End, Is(XDP_PASS));
+            a.op(Op::Move, END, Is(XDP_PASS));
             a.call(REDIRECT_MAP);
         }
         #[cfg(test)]
-        Taken::Return(code) => a.op(Op::Move, R::Scratch, Is(code)),
+        Taken::Return(code) => a.op(Op::Move, SCRATCH, Is(code)),
     }
     a.exit();
     a.finish()
@@ -319,7 +190,7 @@ pub(super) fn assemble(takes: &[Take], taken: Taken) -> Vec<Insn> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::af_xdp::bpf;
+    use crate::bpf;
     use barewire_wire::frame;
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};

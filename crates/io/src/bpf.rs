@@ -1,12 +1,14 @@
-//! bpf(2): maps, programs and links, as far as receiving needs them.
+//! bpf(2): maps, programs and links, as far as receiving and sending need them; [`asm`] writes the programs.
 //!
 //! The structs are prefixes of the kernel's `bpf_attr` (`linux/bpf.h`): it takes what it is given and reads the rest as
 //! zero. Every descriptor closes on exec, and what it stands for goes with the last one: also when the process is killed.
 
+pub(crate) mod asm;
+
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::program::Insn;
+use asm::Insn;
 
 const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
@@ -19,9 +21,9 @@ const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
 
 /// XDP_FLAGS_SKB_MODE.
-pub(super) const GENERIC: u32 = 1 << 1;
+pub(crate) const GENERIC: u32 = 1 << 1;
 /// XDP_FLAGS_DRV_MODE.
-pub(super) const NATIVE: u32 = 1 << 2;
+pub(crate) const NATIVE: u32 = 1 << 2;
 
 fn name(text: &[u8]) -> [u8; 16] {
     let mut name = [0; 16];
@@ -45,8 +47,7 @@ fn owned(fd: libc::c_int) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// A map from receive queues to AF_XDP sockets. A socket that is closed leaves it by itself.
-pub(super) fn socket_map(queues: u32) -> io::Result<OwnedFd> {
+fn map(kind: u32, value_bytes: u32, entries: u32, flags: u32, text: &[u8]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         map_type: u32,
@@ -59,21 +60,26 @@ pub(super) fn socket_map(queues: u32) -> io::Result<OwnedFd> {
         name: [u8; 16],
     }
     let mut attr = Attr {
-        map_type: MAP_TYPE_XSKMAP,
+        map_type: kind,
         key_bytes: 4,
-        value_bytes: 4,
-        max_entries: queues,
-        flags: 0,
+        value_bytes,
+        max_entries: entries,
+        flags,
         inner_map: 0,
         numa_node: 0,
-        name: name(b"barewire_queues"),
+        name: name(text),
     };
     // SAFETY: this is MAP_CREATE's struct, and it holds no pointers.
     unsafe { bpf(MAP_CREATE, &mut attr) }.map(owned)
 }
 
+/// A map from receive queues to AF_XDP sockets. A socket that is closed leaves it by itself.
+pub(crate) fn socket_map(queues: u32) -> io::Result<OwnedFd> {
+    map(MAP_TYPE_XSKMAP, 4, queues, 0, b"barewire_queues")
+}
+
 /// Makes the program hand a queue's packets to a socket.
-pub(super) fn put_socket(map: &OwnedFd, queue: u32, socket: libc::c_int) -> io::Result<()> {
+pub(crate) fn put_socket(map: &OwnedFd, queue: u32, socket: libc::c_int) -> io::Result<()> {
     #[repr(C)]
     struct Attr {
         map: u32,
@@ -110,7 +116,7 @@ struct LoadAttr {
 }
 
 /// Has the kernel verify and compile a program. Where it refuses, the verifier's words come with its reason.
-pub(super) fn load_program(code: &[Insn]) -> Result<OwnedFd, (io::Error, String)> {
+pub(crate) fn load_program(code: &[Insn]) -> Result<OwnedFd, (io::Error, String)> {
     const LOG_BYTES: usize = 1 << 20;
     let mut attr = LoadAttr {
         program_type: PROG_TYPE_XDP,
@@ -149,7 +155,7 @@ pub(super) fn load_program(code: &[Insn]) -> Result<OwnedFd, (io::Error, String)
 
 /// A program's attachment to an interface. It ends when this is dropped, or with the process.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     fd: OwnedFd,
     /// Whose it is. A process forked from it has a copy, which is not its to end.
     owner: u32,
@@ -157,7 +163,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Attaches a program.
-    pub(super) fn attach(program: &OwnedFd, interface: u32, flags: u32) -> io::Result<Link> {
+    pub(crate) fn attach(program: &OwnedFd, interface: u32, flags: u32) -> io::Result<Link> {
         #[repr(C)]
         struct Attr {
             program: u32,
@@ -186,7 +192,7 @@ impl Drop for Link {
 
 /// What the program returns for one frame.
 #[cfg(test)]
-pub(super) fn test_run(program: &OwnedFd, frame: &[u8]) -> io::Result<i32> {
+pub(crate) fn test_run(program: &OwnedFd, frame: &[u8]) -> io::Result<i32> {
     const PROG_TEST_RUN: libc::c_int = 10;
     #[repr(C)]
     struct Attr {
