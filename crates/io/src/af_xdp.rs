@@ -23,6 +23,7 @@
 mod checksum;
 mod device;
 mod error;
+mod fragments;
 mod open;
 mod options;
 mod program;
@@ -44,6 +45,7 @@ use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::waits::Waits;
 use crate::{Waker, clock};
 pub use error::AfXdpError;
+use fragments::Fragments;
 pub use options::{
     AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, QueueStatistics, Transfer, Transferred,
 };
@@ -82,6 +84,7 @@ struct Interface {
     /// By VLAN id, 0 for none.
     lines: Vec<(u16, Lines)>,
     umem: Umem,
+    fragments: Fragments,
 }
 
 impl Interface {
@@ -231,6 +234,9 @@ impl Receiver for AfXdpReceiver {
             let drops = queue.socket.statistics()?.drops();
             self.counters.kernel_drops += drops.saturating_sub(queue.drops_seen);
             queue.drops_seen = drops;
+        }
+        for interface in &self.interfaces {
+            self.counters.fragments += interface.fragments.take_count()?;
         }
         self.check_interfaces()
     }

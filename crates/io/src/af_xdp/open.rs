@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::device::Device;
+use super::fragments::Fragments;
 use super::options::{AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, Transfer, Transferred};
 use super::program::{Take, Taken, assemble};
 use super::umem::Umem;
@@ -115,6 +116,7 @@ impl AfXdpReceiver {
         let (link, attach) = attach(&context, &group.lines, options.attach, &map)?;
         let copies_only = attach.got == Attached::Generic;
 
+        let fragments = Fragments::of(what, group.device.index, group.lines.iter().map(|(_, line)| *line))?;
         let umem =
             Umem::new(numbers.len() * frames as usize, frame_bytes, options.huge_pages).map_err(context.os("mmap"))?;
         let mut queues: Vec<Queue> = Vec::with_capacity(numbers.len());
@@ -167,7 +169,7 @@ impl AfXdpReceiver {
             busy_poll,
         });
         let lines = vlans.into_iter().map(lines_of).collect();
-        self.interfaces.push(Interface { name: context.name(), lines, umem });
+        self.interfaces.push(Interface { name: context.name(), lines, umem, fragments });
         self.queues.append(&mut queues);
         self._links.push(link);
         Ok(())

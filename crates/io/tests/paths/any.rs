@@ -3,10 +3,11 @@
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
+use barewire_io::af_xdp::{AfXdpOptions, AfXdpReceiver, Attach};
 use barewire_io::io_uring::{IoUringOptions, IoUringReceiver, SqPoll};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode};
 use barewire_io::packet_mmap::{Fanout, PacketMmapOptions, PacketMmapReceiver, Version};
-use barewire_io::{LineConfig, OpenError, Packet, Receiver, ReceiverCounters, Waker};
+use barewire_io::{LineConfig, OpenError, Packet, Receiver, ReceiverCounters, TrailerTimes, Waker};
 use barewire_types::{TsSource, UnixNanos};
 
 use crate::net::PATIENCE;
@@ -20,13 +21,25 @@ pub enum Path {
     packet_mmap_v3,
     io_uring,
     io_uring_sqpoll,
+    af_xdp_native,
+    af_xdp_generic,
 }
 pub use Path::*;
 
 impl Path {
     /// Whether frames are read as they reached the interface.
     pub fn reads_frames(self) -> bool {
-        matches!(self, packet_mmap_v2 | packet_mmap_v3)
+        matches!(self, packet_mmap_v2 | packet_mmap_v3) || self.is_xdp()
+    }
+
+    /// Whether packets are taken before the kernel's stack has them.
+    pub fn is_xdp(self) -> bool {
+        matches!(self, af_xdp_native | af_xdp_generic)
+    }
+
+    /// By which clock its packets are stamped over virtual interfaces.
+    pub fn clock(self) -> TsSource {
+        if self.is_xdp() { TsSource::User } else { TsSource::Kernel }
     }
 }
 
@@ -40,9 +53,11 @@ pub struct Setup {
     /// The least buffers that the path takes.
     pub tiny: bool,
     pub fanout: Option<Fanout>,
+    pub trailer_times: Option<TrailerTimes>,
 }
 
-pub const PLAIN: Setup = Setup { mode: Mode::Busy, timestamps: true, max_datagram: None, tiny: false, fanout: None };
+pub const PLAIN: Setup =
+    Setup { mode: Mode::Busy, timestamps: true, max_datagram: None, tiny: false, fanout: None, trailer_times: None };
 pub const BLOCKING: Setup = Setup { mode: Mode::Blocking, ..PLAIN };
 
 #[allow(clippy::large_enum_variant, reason = "there are few")]
@@ -50,6 +65,7 @@ pub enum Any {
     Kernel(KernelReceiver),
     PacketMmap(PacketMmapReceiver),
     IoUring(IoUringReceiver),
+    AfXdp(AfXdpReceiver),
 }
 
 macro_rules! each {
@@ -58,13 +74,14 @@ macro_rules! each {
             Any::Kernel($receiver) => $result,
             Any::PacketMmap($receiver) => $result,
             Any::IoUring($receiver) => $result,
+            Any::AfXdp($receiver) => $result,
         }
     };
 }
 
 impl Any {
     pub fn try_open(path: Path, lines: &[LineConfig], setup: &Setup) -> Result<Any, OpenError> {
-        let Setup { mode, timestamps, max_datagram, tiny, fanout } = setup.clone();
+        let Setup { mode, timestamps, max_datagram, tiny, fanout, trailer_times } = setup.clone();
         Ok(match path {
             kernel => {
                 let plain = KernelOptions::default();
@@ -74,7 +91,8 @@ impl Any {
                 Any::Kernel(KernelReceiver::open(lines, options)?)
             }
             packet_mmap_v2 | packet_mmap_v3 => {
-                let mut options = PacketMmapOptions { mode, timestamps, fanout, ..PacketMmapOptions::default() };
+                let mut options =
+                    PacketMmapOptions { mode, timestamps, fanout, trailer_times, ..PacketMmapOptions::default() };
                 if path == packet_mmap_v3 {
                     options.version = Version::V3 { block_timeout_ms: 1 };
                 }
@@ -97,6 +115,13 @@ impl Any {
                 options.max_datagram = max_datagram.unwrap_or(options.max_datagram);
                 Any::IoUring(IoUringReceiver::open(lines, options)?)
             }
+            af_xdp_native | af_xdp_generic => {
+                let attach = if path == af_xdp_native { Attach::PreferNative } else { Attach::Generic };
+                // Little memory: many tests run at once.
+                let frames = Some(if tiny { 64 } else { 2048 });
+                let options = AfXdpOptions { mode, attach, frames, trailer_times, ..AfXdpOptions::default() };
+                Any::AfXdp(AfXdpReceiver::open(lines, options)?)
+            }
         })
     }
 
@@ -104,8 +129,16 @@ impl Any {
         Any::try_open(path, lines, setup).unwrap_or_else(|error| panic!("{path:?}: {error}"))
     }
 
-    pub fn receive(&mut self, mut sink: impl FnMut(Packet<'_>)) -> usize {
-        each!(self, receiver => receiver.receive(&mut sink)).unwrap()
+    pub fn try_receive(&mut self, mut sink: impl FnMut(Packet<'_>)) -> std::io::Result<usize> {
+        each!(self, receiver => receiver.receive(&mut sink))
+    }
+
+    pub fn receive(&mut self, sink: impl FnMut(Packet<'_>)) -> usize {
+        self.try_receive(sink).unwrap()
+    }
+
+    pub fn try_refresh(&mut self) -> std::io::Result<()> {
+        each!(self, receiver => receiver.refresh())
     }
 
     pub fn counters(&self) -> ReceiverCounters {
@@ -113,7 +146,7 @@ impl Any {
     }
 
     pub fn refresh(&mut self) {
-        each!(self, receiver => receiver.refresh()).unwrap();
+        self.try_refresh().unwrap();
     }
 
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
