@@ -39,11 +39,11 @@ pub struct LineConfig {
     pub interface: Option<String>,
     /// The only sender to hear, and to join (source-specific multicast); `None` joins any.
     pub source: Option<Ipv4Addr>,
+    /// The senders to hear; packets from others are counted and not handed over. Empty for all.
+    pub allow: Vec<Network>,
     /// Number that the line's packets carry.
     pub line: u8,
 }
-    /// The senders to hear; packets from others are counted and not handed over. Empty for all.
-    pub allow: Vec<Network>,
 
 /// A way by which packets come in.
 ///
