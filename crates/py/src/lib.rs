@@ -7,6 +7,8 @@ mod bench;
 mod block;
 mod books;
 mod capabilities;
+mod conflated;
+mod dispatch;
 mod encode;
 mod errors;
 mod feed;
@@ -30,6 +32,10 @@ mod _core {
     use super::bench::{bench_book, bench_ring};
     #[pymodule_export]
     use super::capabilities::drop_capabilities;
+    #[pymodule_export]
+    use super::conflated::Conflated;
+    #[pymodule_export]
+    use super::dispatch::Dispatcher;
     #[pymodule_export]
     use super::encode::encode;
     #[pymodule_export]

@@ -1,24 +1,27 @@
 //! Readers of rings.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use barewire_engine::digest::EventsDigest;
 use barewire_io::clock;
-use barewire_ring::{Read, Reader, RingError, RingRecord};
+use barewire_ring::{Filter, Patience, Read, Reader, RingError, RingRecord, Wait, Watch};
+use barewire_types::RecordKind;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::block::Block;
+use crate::conflated::Conflated;
+use crate::dispatch::Dispatcher;
 use crate::errors;
 use crate::long_call::{self, Slice};
 
 /// A live producer tells that it is so every 20 ms at the latest.
 const STALE_AFTER: Duration = Duration::from_secs(1);
-/// Looks at the ring before the reader begins to sleep between them: some tens of microseconds.
-const SPINS: u32 = 2_000;
-/// Sleep between two looks at a ring that was quiet for longer.
-const NAP: Duration = Duration::from_micros(50);
+/// Records that are read at a time to be dispatched.
+const FEW: usize = 256;
 
 /// The exception that says what a ring's error says.
 pub fn ring_error(py: Python<'_>, error: &RingError) -> PyErr {
@@ -31,19 +34,52 @@ pub fn ring_error(py: Python<'_>, error: &RingError) -> PyErr {
 /// What belongs to the thread that reads.
 struct Reading {
     reader: Reader,
+    filter: Option<Filter>,
+    wait: Wait,
     /// Of what was read, where it was asked for. A record that came too late ends it: what it held is not known.
     digest: Option<EventsDigest>,
 }
 
 impl Reading {
     fn read(&mut self, out: &mut [RingRecord]) -> Read {
-        let read = self.reader.read(out);
+        let read = match &mut self.filter {
+            None => self.reader.read(out),
+            Some(filter) => self.reader.read_filtered(filter, out),
+        };
         if read.lost > 0 {
             self.digest = None;
         } else if let Some(digest) = &mut self.digest {
             out.iter().take(read.count).for_each(|record| digest.take(&record.record));
         }
         read
+    }
+
+    /// Reads until something came, the ring is closed and empty, or `end`. Without the GIL. `waits_since` is of the slices
+    /// before.
+    fn read_until(&mut self, out: &mut [RingRecord], end: Instant, waits_since: &mut Option<Instant>) -> Slice<Read> {
+        let mut patience = match *waits_since {
+            Some(since) => Patience::resumed(self.wait, since),
+            None => Patience::new(self.wait),
+        };
+        waits_since.get_or_insert_with(Instant::now);
+        loop {
+            // Before the read: what was published before the ring was closed is then seen.
+            let closed = self.reader.is_closed();
+            let read = self.read(out);
+            if read.count > 0 || read.lost > 0 {
+                return Slice::Done(read);
+            }
+            let late = if read.passed_over > 0 {
+                Instant::now() >= end
+            } else if closed {
+                return Slice::Done(read);
+            } else {
+                patience.pause() && Instant::now() >= end
+            };
+            if late {
+                return Slice::More;
+            }
+        }
     }
 }
 
@@ -58,6 +94,8 @@ pub struct Ring {
     telling: RwLock<Reader>,
     /// As of the last read.
     position: AtomicU64,
+    /// What an event loop waits with; made when first asked for.
+    watch: Mutex<Option<Watch>>,
     name: String,
 }
 
@@ -66,8 +104,9 @@ impl Ring {
     pub fn new(reader: Reader) -> Ring {
         let name = reader.name().unwrap_or_default().to_owned();
         let position = AtomicU64::new(reader.position());
-        let reading = Reading { reader: reader.clone(), digest: None };
-        Ring { reading: Mutex::new(reading), telling: RwLock::new(reader), position, name }
+        let reading = Reading { reader: reader.clone(), filter: None, wait: Wait::Sleep, digest: None };
+        let (reading, telling) = (Mutex::new(reading), RwLock::new(reader));
+        Ring { reading, telling, position, watch: Mutex::new(None), name }
     }
 
     fn telling(&self) -> RwLockReadGuard<'_, Reader> {
@@ -87,6 +126,10 @@ impl Ring {
         }
     }
 
+    fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn moved(&self, reader: &Reader) {
         self.position.store(reader.position(), Ordering::Relaxed);
     }
@@ -96,8 +139,13 @@ impl Ring {
 impl Ring {
     /// Attaches to a ring by its name, at its newest record.
     #[staticmethod]
-    fn attach(py: Python<'_>, name: &str) -> PyResult<Ring> {
-        let reader = Reader::attach(name).map_err(|error| ring_error(py, &error))?;
+    #[pyo3(signature = (name, owner = None))]
+    fn attach(py: Python<'_>, name: &str, owner: Option<u32>) -> PyResult<Ring> {
+        let attached = match owner {
+            Some(owner) => Reader::attach_owned(name, owner),
+            None => Reader::attach(name),
+        };
+        let reader = attached.map_err(|error| ring_error(py, &error))?;
         Ok(Ring { name: name.to_owned(), ..Ring::new(reader) })
     }
 
@@ -133,34 +181,130 @@ impl Ring {
         let reading = &mut *reading;
         let first = reading.read(block.records());
         self.moved(&reading.reader);
-        if first.count > 0 || first.lost > 0 || timeout_ns == 0 {
+        if first.count > 0 || first.lost > 0 || (timeout_ns == 0 && first.passed_over == 0) {
             return Ok((first.count, first.lost));
         }
         let deadline = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
+        let mut since = None;
         let read = long_call::run(py, deadline, |end| {
-            let mut spins = 0;
-            loop {
-                let read = reading.read(block.records());
-                if read.count > 0 || read.lost > 0 {
-                    return Slice::Done((read.count, read.lost));
+            if timeout_ns == 0 {
+                // What is there already, however much of it the filter keeps back; within reason, under a fast producer.
+                let mut read = reading.read(block.records());
+                for _ in 0..reading.reader.info().capacity {
+                    if read.count > 0 || read.lost > 0 || read.passed_over == 0 {
+                        break;
+                    }
+                    read = reading.read(block.records());
                 }
-                if reading.reader.is_closed() {
-                    // What was published before it closed may have come since we looked.
-                    let read = reading.read(block.records());
-                    return Slice::Done((read.count, read.lost));
-                }
-                if spins < SPINS {
-                    spins += 1;
-                    std::hint::spin_loop();
-                } else if Instant::now() < end {
-                    std::thread::sleep(NAP);
-                } else {
-                    return Slice::More;
-                }
+                return Slice::Done(read);
             }
+            reading.read_until(block.records(), end, &mut since)
         });
         self.moved(&reading.reader);
-        Ok(read?.unwrap_or((0, 0)))
+        Ok(read?.map_or((0, 0), |read| (read.count, read.lost)))
+    }
+
+    /// Calls back for records as they come, for `timeout_ns`; returns early where the ring is closed and empty. Whether
+    /// anything came.
+    fn dispatch(&self, py: Python<'_>, dispatcher: &Dispatcher, timeout_ns: u64) -> PyResult<bool> {
+        let mut block = [RingRecord::ZERO; FEW];
+        let now = Instant::now();
+        let deadline = now.checked_add(Duration::from_nanos(timeout_ns)).unwrap_or(now);
+        let mut any = false;
+        loop {
+            let mut reading = self.reading(py)?;
+            let first = reading.read(&mut block);
+            let read = if first.count > 0 || first.lost > 0 {
+                Some(first)
+            } else {
+                let (reading, block, mut since) = (&mut *reading, &mut block, None);
+                long_call::run(py, Some(deadline), |end| reading.read_until(block, end, &mut since))?
+            };
+            self.moved(&reading.reader);
+            let announced = reading.reader.instrument_count();
+            // A callback may read, too.
+            drop(reading);
+            let Some(read) = read.filter(|read| read.count > 0 || read.lost > 0) else { return Ok(any) };
+            any = true;
+            dispatcher.refresh(announced.into());
+            dispatcher.lose(py, read.lost)?;
+            for record in &block[..read.count] {
+                dispatcher.deliver(py, record)?;
+            }
+            if Instant::now() >= deadline {
+                return Ok(any);
+            }
+        }
+    }
+
+    /// What passes: kinds by number, sides by letter, instruments by symbol and number; `None`: all.
+    fn set_filter(
+        &self,
+        py: Python<'_>,
+        kinds: Option<Vec<u8>>,
+        sides: Option<Vec<u8>>,
+        symbols: Option<Vec<Vec<u8>>>,
+        ids: Option<Vec<u32>>,
+    ) -> PyResult<()> {
+        let mut filter = Filter::default();
+        if let Some(kinds) = kinds {
+            let known = [RecordKind::Mbo, RecordKind::Bbo, RecordKind::Gap, RecordKind::Status];
+            let of = |number: u8| known.into_iter().find(|kind| *kind as u8 == number);
+            let kinds: Option<Vec<_>> = kinds.into_iter().map(of).collect();
+            filter =
+                filter.kinds(&kinds.ok_or_else(|| PyValueError::new_err("kinds: expected numbers of record kinds"))?);
+        }
+        if let Some(sides) = sides {
+            filter = filter.sides(&sides);
+        }
+        if symbols.is_some() || ids.is_some() {
+            filter = filter.symbols(symbols.unwrap_or_default()).ids(ids.unwrap_or_default());
+        }
+        self.reading(py)?.filter = Some(filter);
+        Ok(())
+    }
+
+    /// Whether to spin rather than sleep while waiting.
+    fn set_busy(&self, py: Python<'_>, busy: bool) -> PyResult<()> {
+        self.reading(py)?.wait = if busy { Wait::Busy } else { Wait::Sleep };
+        Ok(())
+    }
+
+    /// A thread that reads on from here and keeps the latest quote of each instrument.
+    fn conflate(&self, py: Python<'_>) -> PyResult<Conflated> {
+        let reading = self.reading(py)?;
+        Conflated::new(reading.reader.clone(), reading.filter.clone().unwrap_or_default(), reading.wait)
+    }
+
+    /// A descriptor that is readable after `arm`, once there is something to read or the ring is closed.
+    fn watch_fd(&self) -> PyResult<i32> {
+        let mut watch = self.watch();
+        if watch.is_none() {
+            let made = Watch::new(&self.telling(), Wait::Sleep);
+            *watch =
+                Some(made.map_err(|error| errors::os_error(&error, &format!("could not watch the ring: {error}")))?);
+        }
+        Ok(watch.as_ref().map_or(-1, |watch| watch.as_fd().as_raw_fd()))
+    }
+
+    /// Begins to watch for the next record.
+    fn arm(&self) {
+        if let Some(watch) = &*self.watch() {
+            watch.arm(self.position());
+        }
+    }
+
+    /// Makes the descriptor unreadable again.
+    fn clear(&self) {
+        if let Some(watch) = &*self.watch() {
+            watch.clear();
+        }
+    }
+
+    /// Ends the watching thread.
+    fn unwatch(&self) {
+        // Joined here, not in a destructor; it never waits for the GIL.
+        drop(self.watch().take());
     }
 
     fn seek_oldest(&self, py: Python<'_>) -> PyResult<()> {
@@ -200,8 +344,14 @@ impl Ring {
 
     /// Attaches to the ring that took the name over.
     fn reattach(&self, py: Python<'_>) -> PyResult<()> {
-        let reader = &mut self.reading(py)?.reader;
+        let reading = &mut *self.reading(py)?;
+        let reader = &mut reading.reader;
         reader.reattach().map_err(|error| ring_error(py, &error))?;
+        if let Some(filter) = &mut reading.filter {
+            filter.forget();
+        }
+        // Of the ring that was left. Who waits with it makes another.
+        drop(self.watch().take());
         *self.telling.write().unwrap_or_else(PoisonError::into_inner) = reader.clone();
         self.moved(reader);
         Ok(())

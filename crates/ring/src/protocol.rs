@@ -147,7 +147,7 @@ pub struct Read {
 }
 
 /// Events that one call looks at, at most, while the filter keeps them back: a call must end, however fast the producer.
-pub(crate) const LOOKS: u64 = 1 << 16;
+pub(crate) const LOOKS: u64 = 1 << 14;
 
 /// Where an event is read to.
 pub(crate) trait Entry<const W: usize> {

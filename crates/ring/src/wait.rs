@@ -56,6 +56,11 @@ impl Patience {
         Patience { wait, looks: 0, silent_since: None, slack: None, _not_send: std::marker::PhantomData }
     }
 
+    /// Goes on with a wait that was interrupted, and has found nothing since then.
+    pub fn resumed(wait: Wait, silent_since: Instant) -> Patience {
+        Patience { looks: SPINS, silent_since: Some(silent_since), ..Patience::new(wait) }
+    }
+
     /// Passes some time. Returns whether it is time to look at a clock: after a nap, and now and then while spinning, which
     /// makes no system call.
     #[inline]
