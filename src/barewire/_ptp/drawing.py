@@ -60,12 +60,11 @@ def svg(tree: Tree) -> str:
         if leader is None:
             continue
         from_x, from_y = places[leader]
-        is_beside = from_y == y
-        path = (
-            f"M{from_x + _BOX[0]},{from_y + _BOX[1] // 2} H{x}"
-            if is_beside
-            else f"M{from_x + _BOX[0] // 2},{from_y + _BOX[1]} V{from_y + _BOX[1] + _GAP[1] // 2} H{x - 6} V{y + _BOX[1] // 2} H{x}"
-        )
+        if from_y == y:
+            path = f"M{from_x + _BOX[0]},{y + _BOX[1] // 2} H{x}"
+        else:
+            turn = from_y + _BOX[1] + _GAP[1] // 2
+            path = f"M{from_x + _BOX[0] // 2},{from_y + _BOX[1]} V{turn} H{x - 6} V{y + _BOX[1] // 2} H{x}"
         parts.append(f'<path d="{path}" fill="none" stroke="#777"><title>{escape(tree.through[name])}</title></path>')
     for name, (x, y) in places.items():
         machine = tree[name]
