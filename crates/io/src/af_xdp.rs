@@ -43,7 +43,7 @@ use crate::membership::Membership;
 use crate::memory::CachePrefetch;
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::waits::Waits;
-use crate::{Waker, clock};
+use crate::{Waker, clock, interfaces};
 pub use error::AfXdpError;
 use fragments::Fragments;
 pub use options::{
@@ -109,7 +109,7 @@ pub struct AfXdpReceiver {
     _links: Vec<Link>,
     queues: Vec<Queue>,
     interfaces: Vec<Interface>,
-    _memberships: Vec<Membership>,
+    memberships: Vec<Membership>,
     batch: u32,
     waits: Waits,
     counters: ReceiverCounters,
@@ -202,7 +202,13 @@ impl AfXdpReceiver {
     /// Whether the interfaces are still there: a socket keeps an error when its own is taken away, and does not end a wait
     /// for it.
     fn check_interfaces(&self) -> io::Result<()> {
-        self.queues.iter().try_for_each(|queue| queue.socket.pending_error())
+        self.queues.iter().try_for_each(|queue| match queue.socket.pending_error() {
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {
+                let name = self.interfaces.get(queue.interface).map_or("", |interface| interface.name.as_str());
+                Err(interfaces::gone(name))
+            }
+            result => result,
+        })
     }
 }
 
@@ -228,7 +234,7 @@ impl Receiver for AfXdpReceiver {
     }
 
     /// Counts what the kernel has dropped at the sockets. With zero-copy, a card that is given no frames drops packets
-    /// before any socket's count: its own statistics tell (`ethtool -S`). Fails with ENETDOWN once an interface is gone.
+    /// before any socket's count: its own statistics tell (`ethtool -S`). Fails once an interface is gone.
     fn refresh(&mut self) -> io::Result<()> {
         for queue in &mut self.queues {
             let drops = queue.socket.statistics()?.drops();
@@ -238,7 +244,9 @@ impl Receiver for AfXdpReceiver {
         for interface in &self.interfaces {
             self.counters.fragments += interface.fragments.take_count()?;
         }
-        self.check_interfaces()
+        self.check_interfaces()?;
+        // A VLAN's interface can go while the one below it stays.
+        self.memberships.iter().try_for_each(Membership::check_interface)
     }
 
     fn set_timeout(&mut self, timeout: Option<Duration>) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
 use std::ptr;
 
 /// A network interface.
@@ -49,6 +50,53 @@ pub fn index(name: &str) -> Option<u32> {
         0 => None,
         index => Some(index),
     }
+}
+
+/// An interface that a line was opened on, and that may be taken away: sockets just hear nothing from then on.
+#[derive(Clone, Debug)]
+pub(crate) struct Presence {
+    index: u32,
+    name: String,
+}
+
+impl Presence {
+    pub(crate) fn new(index: u32, name: &str) -> Presence {
+        Presence { index, name: name.to_owned() }
+    }
+
+    /// Fails once the interface is gone. One system call, on any socket of the same namespace.
+    pub(crate) fn check(&self, socket: RawFd) -> io::Result<()> {
+        // SAFETY: an ifreq is integers and pointers, for which zero is a value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_ifru.ifru_ifindex = self.index as libc::c_int;
+        // SAFETY: SIOCGIFNAME reads a number and writes a name into the same struct.
+        match unsafe { libc::ioctl(socket, libc::SIOCGIFNAME as _, &raw mut request) } {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ENODEV) => Err(gone(&self.name)),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+/// What a path says whose interface was taken away.
+#[cold]
+pub(crate) fn gone(name: &str) -> io::Error {
+    let what =
+        format!("interface {name} is gone, removed or moved to another namespace: bring it back, then start again");
+    io::Error::new(io::ErrorKind::NotFound, what)
+}
+
+/// The name of the interface with this number.
+pub(crate) fn name(index: u32) -> io::Result<String> {
+    let mut name = [0u8; libc::IF_NAMESIZE];
+    // SAFETY: `name` has room for the longest name with its zero.
+    if unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) }.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let name = CStr::from_bytes_until_nul(&name).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(name.to_string_lossy().into_owned())
 }
 
 /// All interfaces, by their numbers.

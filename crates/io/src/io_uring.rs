@@ -414,6 +414,7 @@ impl Receiver for IoUringReceiver {
         for line in &mut self.lines {
             let drops = line.socket.kernel_drops()?;
             self.counters.kernel_drops += line.new_drops(drops);
+            line.check_interface()?;
         }
         Ok(())
     }

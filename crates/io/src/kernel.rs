@@ -23,6 +23,7 @@ use std::time::Duration;
 use barewire_types::{TsSource, UnixNanos};
 
 use crate::clock::correlation::Fit;
+use crate::interfaces::Presence;
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::senders::Senders;
 use crate::socket::Socket;
@@ -112,11 +113,18 @@ pub(crate) struct Line {
     pub(crate) socket: Socket,
     pub(crate) number: u8,
     pub(crate) senders: Senders,
+    /// Of the interface, where one was named.
+    pub(crate) presence: Option<Presence>,
     /// The kernel's count of drops as last seen; it wraps.
     drops_seen: u32,
 }
 
 impl Line {
+    /// Fails once the line's interface is gone, where one was named.
+    pub(crate) fn check_interface(&self) -> io::Result<()> {
+        self.presence.as_ref().map_or(Ok(()), |presence| presence.check(self.socket.fd()))
+    }
+
     /// How many drops a count of the kernel's adds to what is known.
     ///
     /// A packet carries the count as it was when it was queued, so after [`Receiver::refresh`] older ones come; and the
@@ -243,6 +251,7 @@ impl Receiver for KernelReceiver {
         for line in &mut self.lines {
             let drops = line.socket.kernel_drops()?;
             self.counters.kernel_drops += line.new_drops(drops);
+            line.check_interface()?;
         }
         self.nics.refresh();
         Ok(())

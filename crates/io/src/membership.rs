@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::error::{OpenError, Purpose};
-use crate::interfaces;
+use crate::interfaces::{self, Presence};
 use crate::kernel::{bind, bind_to_device, check_line, join};
 use crate::packet::LineConfig;
 use crate::socket::{Socket, check, interface_index};
@@ -18,8 +18,9 @@ use crate::socket::{Socket, check, interface_index};
 /// One line's membership. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    _socket: Socket,
+    socket: Socket,
     interface: u32,
+    presence: Presence,
 }
 
 impl Membership {
@@ -47,14 +48,21 @@ impl Membership {
             None if config.group.is_multicast() => interface_towards(config.group),
             None => interface_with(config.group),
         };
-        let interface = found.map_err(|error| OpenError::Os { what, call: "the search for its interface", error })?;
-        Ok(Membership { _socket: socket, interface })
+        let searched = |error| OpenError::Os { what, call: "the search for its interface", error };
+        let interface = found.map_err(searched)?;
+        let presence = Presence::new(interface, &interfaces::name(interface).map_err(searched)?);
+        Ok(Membership { socket, interface, presence })
     }
 
     /// The number of the interface that the line's packets come by: the one named, else the one that the routing table
     /// chose for the join, else the one that has the address.
     pub(crate) fn interface(&self) -> u32 {
         self.interface
+    }
+
+    /// Fails once that interface is gone. One system call.
+    pub(crate) fn check_interface(&self) -> io::Result<()> {
+        self.presence.check(self.socket.fd())
     }
 }
 
@@ -155,7 +163,7 @@ mod tests {
         // A port without an owner would have been refused by now.
         sender.send(b"y").unwrap();
         let mut byte = [0u8; 1];
-        let fd = membership._socket.fd();
+        let fd = membership.socket.fd();
         // SAFETY: `byte` is writable for its length.
         let got = unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) };
         assert_eq!(got, -1);

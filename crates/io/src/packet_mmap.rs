@@ -31,7 +31,7 @@ use crate::membership::Membership;
 use crate::packet::{Packet, Receiver, ReceiverCounters, counters};
 use crate::socket::{Socket, check};
 use crate::waits::Waits;
-use crate::{Waker, clock, interfaces};
+use crate::{Waker, clock};
 use ring::{Ring, VNET_LEN, Vnet};
 
 /// Which version of the ring.
@@ -162,14 +162,13 @@ struct Tap {
     socket: Socket,
     ring: Ring,
     lines: Lines,
-    interface: u32,
 }
 
 /// Receives lines through packet sockets' rings.
 #[derive(Debug)]
 pub struct PacketMmapReceiver {
     taps: Vec<Tap>,
-    _memberships: Vec<Membership>,
+    memberships: Vec<Membership>,
     waits: Waits,
     batch: usize,
     timestamps: bool,
@@ -259,6 +258,10 @@ impl PacketMmapReceiver {
         Ok(())
     }
 
+    fn check_interfaces(&self) -> io::Result<()> {
+        self.memberships.iter().try_for_each(Membership::check_interface)
+    }
+
     /// Takes note of an error that waits at an interface's socket: it has gone down, which may pass, or for good.
     fn check_link(&mut self, index: usize) -> io::Result<()> {
         let Some(tap) = self.taps.get(index) else { return Ok(()) };
@@ -266,8 +269,7 @@ impl PacketMmapReceiver {
             0 => Ok(()),
             libc::ENETDOWN => {
                 self.own.link_downs += 1;
-                let there = interfaces::list()?.iter().any(|interface| interface.index == tap.interface);
-                if there { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENODEV)) }
+                self.check_interfaces()
             }
             code => Err(io::Error::from_raw_os_error(code)),
         }
@@ -324,7 +326,7 @@ impl Receiver for PacketMmapReceiver {
             self.count_drops(index)?;
             self.check_link(index)?;
         }
-        Ok(())
+        self.check_interfaces()
     }
 
     fn set_timeout(&mut self, timeout: Option<Duration>) {

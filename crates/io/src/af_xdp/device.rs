@@ -1,6 +1,5 @@
 //! What the kernel says of an interface: queues, packet length, and the card that a VLAN lies on.
 
-use std::ffi::CStr;
 use std::fs;
 use std::io;
 
@@ -19,7 +18,7 @@ impl Device {
     /// The interface with a number, and where it is a VLAN's, the one that it lies on with the VLAN's id: frames are
     /// taken where they come in, before their tags are taken off.
     pub(super) fn under(index: u32) -> io::Result<(Device, Option<u16>)> {
-        let name = name(index)?;
+        let name = interfaces::name(index)?;
         // Of the namespace that this thread is in. There is no such file where the kernel knows no VLANs.
         let vlans = fs::read_to_string("/proc/thread-self/net/vlan/config").unwrap_or_default();
         match vlan(&vlans, &name) {
@@ -79,16 +78,6 @@ impl Device {
         request.ifr_name.iter_mut().zip(name).for_each(|(to, byte)| *to = byte as libc::c_char);
         request
     }
-}
-
-fn name(index: u32) -> io::Result<String> {
-    let mut name = [0u8; libc::IF_NAMESIZE];
-    // SAFETY: `name` is writable for the length that the call wants.
-    if unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) }.is_null() {
-        return Err(io::Error::last_os_error());
-    }
-    let name = CStr::from_bytes_until_nul(&name).map_err(|_| io::ErrorKind::InvalidData)?;
-    Ok(name.to_string_lossy().into_owned())
 }
 
 /// Id and underlying interface of a VLAN interface, from the text of `/proc/net/vlan/config`: two lines of heading, then

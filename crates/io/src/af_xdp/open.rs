@@ -81,7 +81,7 @@ impl AfXdpReceiver {
             _links: Vec::new(),
             queues: Vec::new(),
             interfaces: Vec::new(),
-            _memberships: memberships,
+            memberships,
             batch: u32::try_from(options.batch).unwrap_or(u32::MAX),
             waits: never().map_err(eventfd)?,
             counters: ReceiverCounters::default(),

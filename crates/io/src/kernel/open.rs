@@ -7,7 +7,7 @@ use super::nic::{Hardware, Nics};
 use super::{Batch, KernelOptions, KernelReceiver, Line, LineReport, Timestamps, address};
 use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
-use crate::interfaces::local_addresses;
+use crate::interfaces::{Presence, local_addresses};
 use crate::packet::{LineConfig, ReceiverCounters};
 use crate::senders::{MAX_ALLOWED, Senders};
 use crate::socket::{Buffer, Socket, in_addr, interface_index};
@@ -84,7 +84,9 @@ pub(crate) fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<
         timestamps,
         hardware: Hardware::Off,
     };
-    Ok((Line { socket, number: config.line, senders: Senders::of(config), drops_seen: 0 }, report))
+    let presence = config.interface.as_ref().zip(interface).map(|(name, index)| Presence::new(index, name));
+    let line = Line { socket, number: config.line, senders: Senders::of(config), presence, drops_seen: 0 };
+    Ok((line, report))
 }
 
 /// Refuses what the kernel would take, or would refuse without saying why.

@@ -65,7 +65,7 @@ impl PacketMmapReceiver {
         let waits = waits.map_err(|error| OpenError::Os { what: Purpose::Line(first.line), call: "eventfd", error })?;
         Ok(PacketMmapReceiver {
             taps,
-            _memberships: memberships,
+            memberships,
             waits,
             batch: options.batch,
             timestamps: options.timestamps,
@@ -136,12 +136,7 @@ fn open_tap(
         fanout_group,
     };
     Ok((
-        Tap {
-            socket,
-            ring,
-            lines: Lines::new(lines.iter().copied(), None).with_trailer_times(options.trailer_times),
-            interface,
-        },
+        Tap { socket, ring, lines: Lines::new(lines.iter().copied(), None).with_trailer_times(options.trailer_times) },
         report,
     ))
 }

@@ -329,6 +329,42 @@ fn fragments_are_counted(path: Path) {
     assert_eq!(receiver.take(1)[0].payload, payload);
 }
 
+/// An interface that goes down and comes up again is received from as before, without an error; one that is removed ends
+/// the path within a refresh with a line that names it, however it waits.
+fn interfaces_come_and_go(path: Path) {
+    for setup in [PLAIN, BLOCKING] {
+        let mut receiver = Any::open(path, &[line(0, A, "left"), line(1, B, "right")], &setup);
+        receiver.set_timeout(Some(Duration::from_millis(1)));
+        for _ in 0..2 {
+            run("ip link set left down").unwrap();
+            assert_eq!(receiver.receive(|packet| panic!("{packet:?}")), 0);
+            receiver.refresh();
+            run("ip link set left up").unwrap();
+            settle(&["left", "right"]).unwrap();
+            send(&mut sender("right", RIGHT, false), A, [&b"up again"[..]]);
+            assert_eq!(receiver.take(1)[0].payload, b"up again");
+        }
+        run("ip link delete left").unwrap();
+        let begun = Instant::now();
+        let error = loop {
+            match receiver.try_receive(|packet| panic!("{packet:?}")).and_then(|_| receiver.try_refresh()) {
+                Ok(()) => assert!(begun.elapsed() < PATIENCE),
+                Err(error) => break error.to_string(),
+            }
+        };
+        // The other end of the pair goes with it.
+        let named =
+            ["left", "right"].iter().any(|name| error.starts_with(&format!("interface {name} is gone, removed")));
+        assert!(named && !error.contains('\n'), "{error}");
+        // The same name is another interface: opened anew, it is received from.
+        drop(receiver);
+        set_up().unwrap();
+        let mut receiver = Any::open(path, &[line(0, A, "left")], &setup);
+        send(&mut sender("right", RIGHT, false), A, [&b"a new one"[..]]);
+        assert_eq!(receiver.take(1)[0].payload, b"a new one");
+    }
+}
+
 /// Dropped, in whatever state, a receiver leaves no socket, no membership and no ring behind; and the same can be opened
 /// anew.
 fn nothing_is_left_behind(path: Path) {
@@ -399,7 +435,8 @@ macro_rules! suite {
 suite! {
     [kernel packet_mmap_v2 packet_mmap_v3 io_uring io_uring_sqpoll af_xdp_native af_xdp_generic]
     [
-        lines_hear_their_own wrong_sources_are_not_heard only_allowed_senders_are_heard nothing_is_handed_over_in_part a_flood_is_received_or_counted
+        lines_hear_their_own wrong_sources_are_not_heard only_allowed_senders_are_heard interfaces_come_and_go
+        nothing_is_handed_over_in_part a_flood_is_received_or_counted
         a_packet_ends_a_wait a_waker_ends_a_wait runs_arrive_one_by_one unicast_is_received wrong_frames_are_not_heard
         fragments_are_counted nothing_is_left_behind lacking_capability_is_named
     ]

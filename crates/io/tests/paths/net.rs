@@ -69,8 +69,13 @@ pub fn enter() -> Result<(), String> {
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
         return Err(format!("no network namespace: {}", std::io::Error::last_os_error()));
     }
-    run("ip link set lo up
-         ip link add left type veth peer name right
+    run("ip link set lo up")?;
+    set_up()
+}
+
+/// Makes the pair of interfaces, ready to send.
+pub fn set_up() -> Result<(), String> {
+    run("ip link add left type veth peer name right
          ip address add 10.99.0.1/24 dev left
          ip address add 10.99.0.2/24 dev right
          ip address add 10.99.0.3/24 dev right
