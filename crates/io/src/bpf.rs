@@ -6,7 +6,10 @@
 pub(crate) mod asm;
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::AtomicU64;
 
 use asm::Insn;
 
@@ -16,6 +19,7 @@ const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_DETACH: libc::c_int = 34;
 
+const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_XSKMAP: u32 = 17;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
@@ -190,32 +194,108 @@ impl Drop for Link {
     }
 }
 
+/// PROG_TEST_RUN's struct.
+#[repr(C)]
+#[derive(Default)]
+struct RunAttr {
+    program: u32,
+    result: u32,
+    in_bytes: u32,
+    out_bytes: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_in_bytes: u32,
+    context_out_bytes: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+}
+
+fn run(attr: &mut RunAttr) -> io::Result<()> {
+    const PROG_TEST_RUN: libc::c_int = 10;
+    // SAFETY: this is PROG_TEST_RUN's struct; the one pointer in it is to a frame, readable for its length, in the callers'
+    // hands; nothing is to be written.
+    unsafe { bpf(PROG_TEST_RUN, attr) }.map(drop)
+}
+
+/// Runs an XDP program on so many copies of a frame, so many in one go, and does with each what it returns
+/// (BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18). Frames that it redirects leave by interfaces of this thread's namespace.
+/// EINTR after a signal.
+pub(crate) fn run_live(program: &OwnedFd, frame: &[u8], repeat: u32, batch: u32) -> io::Result<()> {
+    const LIVE_FRAMES: u32 = 1 << 1;
+    run(&mut RunAttr {
+        program: program.as_raw_fd() as u32,
+        in_bytes: frame.len() as u32,
+        data_in: frame.as_ptr().addr() as u64,
+        repeat,
+        flags: LIVE_FRAMES,
+        batch,
+        ..RunAttr::default()
+    })
+}
+
 /// What the program returns for one frame.
 #[cfg(test)]
 pub(crate) fn test_run(program: &OwnedFd, frame: &[u8]) -> io::Result<i32> {
-    const PROG_TEST_RUN: libc::c_int = 10;
-    #[repr(C)]
-    struct Attr {
-        program: u32,
-        result: u32,
-        in_bytes: u32,
-        out_bytes: u32,
-        data_in: u64,
-        data_out: u64,
-        repeat: u32,
-        duration: u32,
-    }
-    let mut attr = Attr {
+    let mut attr = RunAttr {
         program: program.as_raw_fd() as u32,
-        result: 0,
         in_bytes: frame.len() as u32,
-        out_bytes: 0,
         data_in: frame.as_ptr().addr() as u64,
-        data_out: 0,
         repeat: 1,
-        duration: 0,
+        ..RunAttr::default()
     };
-    // SAFETY: this is PROG_TEST_RUN's struct; the frame is readable for its length, and nothing is to be written.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    run(&mut attr)?;
     Ok(attr.result as i32)
+}
+
+/// An array of memory that programs and this process share.
+#[derive(Debug)]
+pub(crate) struct SharedMap {
+    fd: OwnedFd,
+    memory: NonNull<AtomicU64>,
+    words: usize,
+}
+
+// SAFETY: the memory is shared with the kernel for good, and is accessed by atomics only.
+unsafe impl Send for SharedMap {}
+// SAFETY: likewise.
+unsafe impl Sync for SharedMap {}
+
+impl SharedMap {
+    /// Makes and maps an array of so many elements of so many bytes, a multiple of 8, all zero.
+    pub(crate) fn new(element_bytes: u32, elements: u32, text: &[u8]) -> io::Result<SharedMap> {
+        const MAPPABLE: u32 = 1 << 10;
+        let len = (element_bytes as usize).checked_mul(elements as usize).ok_or(io::ErrorKind::OutOfMemory)?;
+        let fd = map(MAP_TYPE_ARRAY, element_bytes, elements, MAPPABLE, text)?;
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping overlaps nothing.
+        let memory = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd.as_raw_fd(), 0) };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(SharedMap { fd, memory, words: len / 8 })
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// The memory, in words of 64 bits.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: mapped with this length as long as `self` is, page-aligned, initialised by the kernel; atomics may be
+        // changed by others.
+        unsafe { slice::from_raw_parts(self.memory.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for SharedMap {
+    fn drop(&mut self) {
+        // SAFETY: made in `new` with this length; no slice of it outlives the map.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.words * 8) };
+    }
 }

@@ -8,7 +8,8 @@
 //! - [`request`]: asks servers by UDP, and hears only them; [`stream`]: TCP whose waits can be ended.
 //! - [`capture`]: reads pcap, pcapng and BinaryFILE, plain or compressed; writes pcap and BinaryFILE.
 //! - [`hwstamp`]: whether a card stamps what it receives.
-//! - [`legacy`], [`netns`]: for benchmarks: what there was before, and machines within the machine.
+//! - [`legacy`], [`live_frames`], [`netns`]: for benchmarks: what there was before, a sender within the kernel, and machines
+//!   within the machine.
 //! - [`clock`], [`affinity`], [`memory`], [`interfaces`], [`capabilities`]: what a feed asks of the machine before and
 //!   beside its loop, and what it gives up.
 //!
@@ -37,6 +38,7 @@ pub mod interfaces;
 pub mod io_uring;
 pub mod kernel;
 pub mod legacy;
+pub mod live_frames;
 pub mod memory;
 pub mod netns;
 pub mod packet_mmap;
