@@ -15,7 +15,8 @@ fn kind(kind: FieldKind) -> &'static str {
     }
 }
 
-fn fields<'py>(py: Python<'py>, fields: &[Field], protocol: Option<&ProtocolSpec>) -> PyResult<Bound<'py, PyList>> {
+/// A field table, as Python data.
+pub fn fields<'py>(py: Python<'py>, fields: &[Field], protocol: Option<&ProtocolSpec>) -> PyResult<Bound<'py, PyList>> {
     let rows = PyList::empty(py);
     for field in fields {
         let row = PyDict::new(py);
