@@ -211,6 +211,7 @@ fuzz_target!(|input: &[u8]| {
                     ts_recv: now,
                     ts_source: TsSource::User,
                     seen: now,
+                    degraded: false,
                 });
             }
             140..180 => {
@@ -221,6 +222,7 @@ fuzz_target!(|input: &[u8]| {
                     ts_recv: now,
                     ts_source: TsSource::User,
                     seen: now,
+                    degraded: false,
                 });
             }
             180..200 => {

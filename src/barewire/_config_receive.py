@@ -124,7 +124,13 @@ class ReceiveConfig(Table):
     busy_poll_us: Annotated[
         int, Field(ge=0, le=1_000_000, description="microseconds of SO_BUSY_POLL, 0 (off) to 1000000")
     ] = 0
-    timestamps: Annotated[bool, Field(description="true (the kernel stamps every packet) or false")] = True
+    timestamps: Annotated[
+        Literal["auto", "hardware", "kernel", "user"],
+        Field(
+            description='whose clock says when packets came: "auto" (the card\'s where it stamps already, else the '
+            'kernel\'s, else the feed\'s own), "hardware" (the card is set up for it), "kernel" or "user"'
+        ),
+    ] = "auto"
     switch_times: Annotated[
         Literal["metamako", "exablaze"] | None,
         AfterValidator(_where_frames_are_seen),

@@ -35,7 +35,7 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 # core = 1                         # pin the feed's thread
 # rcvbuf_bytes = 16777216          # the socket's buffer; net.core.rmem_max may allow less
 # busy_poll_us = 0                 # SO_BUSY_POLL
-# timestamps = true                # the kernel stamps every packet
+# timestamps = "auto"              # "hardware" sets the card up to stamp packets; "kernel" or "user" leave it alone
 # drop_capabilities = true         # when all is open, root's powers are given up
 
 # What is special to a path, with its defaults: docs/receive.md

@@ -110,7 +110,8 @@ WRONG = [
     (
         "receive.timestamps",
         "yes",
-        'receive.timestamps = "yes": expected true (the kernel stamps every packet) or false',
+        'receive.timestamps = "yes": expected whose clock says when packets came: "auto" (the card\'s where it stamps already, '
+        'else the kernel\'s, else the feed\'s own), "hardware" (the card is set up for it), "kernel" or "user"',
     ),
     ("ring.capacity", 5000, "ring.capacity = 5000: expected a power of two, e.g. 4096 or 8192"),
     (

@@ -29,7 +29,7 @@ FEED: dict[str, Any] = {
     "midnight_ns": 0,
     "symbols": None,
     "records": ["mbo", "bbo"],
-    "receive": ReceiveConfig(rcvbuf_bytes=1 << 16, timestamps=False).to_core(),
+    "receive": ReceiveConfig(rcvbuf_bytes=1 << 16, timestamps="user").to_core(),
     "sequencing": {"hold_us": 1000, "capacity": 1024, "line_timeout_us": 0},
     "recovery": {"rerequest": None, "snapshot": None},
     "ring": {"name": None, "capacity": 1024, "mode": 0o600, "group": None},

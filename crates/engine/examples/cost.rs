@@ -79,6 +79,7 @@ fn main() {
                         ts_recv: UnixNanos(1),
                         ts_source: TsSource::User,
                         seen: UnixNanos(1),
+                        degraded: false,
                     });
                 }
             });

@@ -352,6 +352,7 @@ fn receive<R: Receiver>(
                 ts_recv: packet.ts_recv,
                 ts_source: packet.ts_source,
                 seen: packet.seen,
+                degraded: packet.degraded,
             });
         })?;
         // A late reply that nobody reads would end every wait.
@@ -400,6 +401,7 @@ fn hear_replies(pipeline: &mut LivePipeline, services: &mut LiveServices) {
             ts_recv: packet.ts_recv,
             ts_source: packet.ts_source,
             seen: packet.seen,
+            degraded: packet.degraded,
         });
     });
 }

@@ -35,6 +35,8 @@ pub struct Input<'a> {
     /// When it arrived by the clock that [`recover`](Pipeline::recover) and [`look_at_lines`](Pipeline::look_at_lines) are
     /// given: the system's, in a live feed. `ts_recv` where that is the only one.
     pub seen: UnixNanos,
+    /// Whether the clock of `ts_recv` is not as good as it should be.
+    pub degraded: bool,
 }
 
 /// What came on one line.
@@ -108,6 +110,12 @@ impl Default for Sequencing {
     }
 }
 
+/// What a record says of the clock behind its receive time.
+#[inline(always)]
+fn clock_flags(degraded: bool) -> Flags {
+    if degraded { Flags::BAD_TS_RECV } else { Flags::NONE }
+}
+
 /// What a session's first message is known by: FNV-1a of its bytes. Once a session and line.
 #[cold]
 fn opening<'a>(mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
@@ -167,7 +175,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             sequence: framed.sequence.0,
             ts_recv: input.ts_recv,
             ts_source: input.ts_source,
-            flags: Flags::NONE,
+            flags: clock_flags(input.degraded),
         };
         if self.from_file && framed.sequence.0 == 0 && matches!(framed.content, Content::Messages(_)) {
             self.counters.bump(Counter::PacketsDelivered);
@@ -234,7 +242,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
     /// Holds a packet's messages until their turn comes.
     #[cold]
     fn hold<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]>, input: &Input<'_>, mut sequence: Seq) {
-        let came = Came { at: input.seen, ts_recv: input.ts_recv, ts_source: input.ts_source, line: input.line };
+        let Input { line, ts_recv, ts_source, seen: at, degraded, .. } = *input;
+        let came = Came { at, ts_recv, ts_source, degraded, line };
         let mut last = None;
         for message in messages {
             let stored = self.sequencer.hold(sequence, message, came);
@@ -272,8 +281,9 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         }
         let (mut count, mut recovered) = (0, 0);
         while count < ROW_PART {
-            let Some(Came { ts_recv, ts_source, line, .. }) = row.came() else { break };
-            let flags = if line == REPLIES { Flags::RECOVERED } else { Flags::NONE };
+            let Some(Came { ts_recv, ts_source, degraded, line, .. }) = row.came() else { break };
+            let recovery = if line == REPLIES { Flags::RECOVERED } else { Flags::NONE };
+            let flags = recovery.with(clock_flags(degraded));
             recovered += u64::from(line == REPLIES);
             let context = Context { sequence: row.sequence().0, ts_recv, ts_source, flags };
             let Some(message) = row.next() else { break };

@@ -5,7 +5,7 @@ use barewire_io::af_xdp::{AfXdpOptions, AfXdpReceiver};
 use barewire_io::io_uring::{IoUringOptions, IoUringReceiver};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, LineReport, Mode, Timestamps};
 use barewire_io::packet_mmap::{PacketMmapOptions, PacketMmapReceiver};
-use barewire_io::{LineConfig, OpenError, Receiver};
+use barewire_io::{Hardware, LineConfig, OpenError, Receiver, UserTimes};
 
 /// A receive path, and how it is set up.
 #[derive(Clone, Debug)]
@@ -62,12 +62,20 @@ impl ReceivePath {
         Ok(match self {
             ReceivePath::Kernel(options) => {
                 let receiver = KernelReceiver::open(lines, options)?;
-                let report = receiver.reports().iter().map(|report| socket(report, &name(report.line))).collect();
+                let report = receiver
+                    .reports()
+                    .iter()
+                    .map(|report| socket(report, &name(report.line), receiver.user_times()))
+                    .collect();
                 visitor.visit(receiver, report)
             }
             ReceivePath::IoUring(options) => {
                 let receiver = IoUringReceiver::open(lines, options)?;
-                let report = receiver.reports().iter().map(|report| socket(report, &name(report.line))).collect();
+                let report = receiver
+                    .reports()
+                    .iter()
+                    .map(|report| socket(report, &name(report.line), receiver.user_times()))
+                    .collect();
                 visitor.visit(receiver, report)
             }
             ReceivePath::PacketMmap(options) => {
@@ -83,7 +91,7 @@ impl ReceivePath {
                         "lines {} on {}: ring of {ring}; {}",
                         of(&report.lines),
                         report.interface,
-                        times(report.timestamps)
+                        times(report.timestamps, report.hardware, receiver.user_times())
                     )
                 });
                 let report = report.collect();
@@ -99,12 +107,13 @@ impl ReceivePath {
                         Some(Err(why)) => format!("; the feed's thread does not poll the driver: {why}"),
                     };
                     format!(
-                        "lines {} on {}: {}; {}; {queues}, {} frames each; receive times by the feed thread{busy}",
+                        "lines {} on {}: {}; {}; {queues}, {} frames each; {}{busy}",
                         of(&report.lines),
                         report.interface,
                         report.attach,
                         report.transfer,
-                        report.frames
+                        report.frames,
+                        receiver.user_times()
                     )
                 });
                 let report = report.collect();
@@ -114,7 +123,7 @@ impl ReceivePath {
     }
 }
 
-fn socket(report: &LineReport, line: &str) -> String {
+fn socket(report: &LineReport, line: &str, user: UserTimes) -> String {
     let buffer = match report.rcvbuf_asked_bytes {
         Some(asked) if report.rcvbuf_bytes < asked => format!(
             "receive buffer {} bytes where {asked} were asked for (raise net.core.rmem_max, or grant CAP_NET_ADMIN)",
@@ -122,12 +131,18 @@ fn socket(report: &LineReport, line: &str) -> String {
         ),
         _ => format!("receive buffer {} bytes", report.rcvbuf_bytes),
     };
-    format!("line {line}: {buffer}; {}", times(report.timestamps))
+    format!("line {line}: {buffer}; {}", times(report.timestamps, report.hardware, user))
 }
 
-fn times(timestamps: Timestamps) -> &'static str {
-    match timestamps {
-        Timestamps::Timestamping | Timestamps::TimestampNs => "receive times by the kernel",
-        _ => "receive times by the feed thread",
+/// Whose receive times packets carry, and what else was asked for.
+fn times(timestamps: Timestamps, hardware: Hardware, user: UserTimes) -> String {
+    let own = match timestamps {
+        Timestamps::User => user.to_string(),
+        _ => "receive times by the kernel".to_owned(),
+    };
+    match hardware {
+        Hardware::Off => own,
+        Hardware::On { .. } => hardware.to_string(),
+        Hardware::Unavailable(why) => format!("{own}; {why}"),
     }
 }

@@ -438,9 +438,9 @@ fn frame_into(
         }
         lines.len() - 1
     });
-    let ts_recv = match switch {
+    let (ts_recv, degraded) = match switch {
         Some(switch) => switch_time(switch, frame, pipeline.counters()),
-        None => frame.ts,
+        None => (frame.ts, false),
     };
     if let Some(way) = way {
         way.packet(pipeline, line as u8, ts_recv, datagram.payload);
@@ -450,27 +450,28 @@ fn frame_into(
     pipeline.compare_lines();
     // The order in which the capturing machine saw things, whatever the switch's clock says.
     let seen = if frame.ts == UnixNanos::ABSENT { ts_recv } else { frame.ts };
-    pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv, ts_source, seen });
+    pipeline.packet(&Input { line: line as u8, payload: datagram.payload, ts_recv, ts_source, seen, degraded });
     if pipeline.is_waiting() {
         pipeline.recover_by_lines(seen, &mut NoServices);
     }
 }
 
-/// The switch's time in a frame, counted; the capture's own where it has none to believe.
-fn switch_time(switch: &mut SwitchClock, frame: &Frame<'_>, counters: &mut Counters) -> UnixNanos {
+/// The switch's time in a frame, counted; the capture's own where it has none to believe. And whether it is worse than
+/// those before.
+fn switch_time(switch: &mut SwitchClock, frame: &Frame<'_>, counters: &mut Counters) -> (UnixNanos, bool) {
     match switch.time(frame) {
         Ok(time) => {
             counters.bump(Counter::SwitchTimes);
             counters.add(Counter::SwitchTimesDegraded, time.degraded.into());
             counters.add(Counter::SwitchTimesCorrected, time.corrected.into());
-            time.ts
+            (time.ts, time.degraded)
         }
         Err(error) => {
             counters.bump(match error {
                 StampError::Missing => Counter::SwitchTimesMissing,
                 _ => Counter::SwitchTimesImplausible,
             });
-            frame.ts
+            (frame.ts, counters.get(Counter::SwitchTimes) > 0)
         }
     }
 }

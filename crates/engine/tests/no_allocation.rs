@@ -79,6 +79,7 @@ fn a_packet_costs_no_allocation() {
                 ts_recv: UnixNanos(1),
                 ts_source: TsSource::Kernel,
                 seen: UnixNanos(1),
+                degraded: false,
             });
         }
         while reader.read(&mut batch).count > 0 {}

@@ -46,7 +46,14 @@ fn packet(sequence: u64, messages: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn hand(feed: &mut Feed, line: u8, payload: &[u8]) {
-    feed.packet(&Input { line, payload, ts_recv: UnixNanos(77), ts_source: TsSource::Kernel, seen: UnixNanos(77) });
+    feed.packet(&Input {
+        line,
+        payload,
+        ts_recv: UnixNanos(77),
+        ts_source: TsSource::Kernel,
+        seen: UnixNanos(77),
+        degraded: false,
+    });
 }
 
 /// Messages of a simulated day.
@@ -230,7 +237,14 @@ fn a_gap_is_told_and_the_books_flagged_until_the_venue_begins_anew() {
         bytes
     };
     let later = UnixNanos(5_000_000_000);
-    feed.packet(&Input { line: 0, payload: &restarted, ts_recv: later, ts_source: TsSource::Kernel, seen: later });
+    feed.packet(&Input {
+        line: 0,
+        payload: &restarted,
+        ts_recv: later,
+        ts_source: TsSource::Kernel,
+        seen: later,
+        degraded: false,
+    });
     let mut rebuilt = Rebuilt::default();
     let records = std::mem::take(&mut feed.sink_mut().records);
     assert_eq!(Mbo::from(records[0]).action, b'R');
@@ -332,7 +346,14 @@ fn a_feed_left_on_overnight_knows_what_day_it_is() {
     let now = UnixNanos(1_000_000_000_000_000_000 + DAY + 5 * 3_600_000_000_000);
     for (n, chunk) in messages.chunks(20).enumerate() {
         let payload = packet(1 + 20 * n as u64, chunk);
-        feed.packet(&Input { line: 0, payload: &payload, ts_recv: now, ts_source: TsSource::Kernel, seen: now });
+        feed.packet(&Input {
+            line: 0,
+            payload: &payload,
+            ts_recv: now,
+            ts_source: TsSource::Kernel,
+            seen: now,
+            degraded: false,
+        });
     }
     let first = Gap::from(feed.sink_mut().records[0]).ts_event;
     assert!(first.abs_diff(now.0) < DAY / 2, "{first}");
@@ -354,6 +375,7 @@ fn a_reply_whose_numbers_run_past_the_last_one_is_malformed() {
             ts_recv: UnixNanos(78),
             ts_source: TsSource::Kernel,
             seen: UnixNanos(78),
+            degraded: false,
         });
     }
     let counters = feed.counters();
@@ -420,6 +442,7 @@ fn a_snapshot_ahead_of_the_lines_waits_for_them_and_is_refused_where_they_go_on_
             ts_recv: UnixNanos(at),
             ts_source: TsSource::User,
             seen: UnixNanos(at),
+            degraded: false,
         });
     };
     // First a lie, then the truth, a little ahead of the lines.

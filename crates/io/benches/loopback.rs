@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use barewire_io::kernel::{KernelOptions, KernelReceiver};
 use barewire_io::send::{Outgoing, SendOptions, UdpSender};
-use barewire_io::{LineConfig, Receiver};
+use barewire_io::{LineConfig, Receiver, Stamps};
 
 const PATIENCE: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 9;
@@ -40,7 +40,7 @@ fn lens(equal: bool) -> impl Iterator<Item = usize> {
     })
 }
 
-fn receiver(groups: &[Ipv4Addr], timestamps: bool) -> KernelReceiver {
+fn receiver(groups: &[Ipv4Addr], timestamps: Stamps) -> KernelReceiver {
     let line = |(number, group): (u8, &Ipv4Addr)| LineConfig {
         group: *group,
         port: PORT,
@@ -113,7 +113,7 @@ fn main() {
             lost += PACKETS - drain(&mut both);
         }
         drop(both);
-        for (way, timestamps) in [true, false].into_iter().enumerate() {
+        for (way, timestamps) in [Stamps::Kernel, Stamps::User].into_iter().enumerate() {
             let mut one = receiver(&LINES[..1], timestamps);
             times[sending.len() + way].push(taking(SocketAddrV4::new(LINES[0], PORT), || drain(&mut one)));
         }

@@ -41,9 +41,10 @@ use crate::bpf::Link;
 use crate::frames::{Arrival, Lines};
 use crate::membership::Membership;
 use crate::memory::CachePrefetch;
+use crate::nic::{Clocks, Nics, UserClock, UserTimes, Verdict};
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::waits::Waits;
-use crate::{Waker, clock, interfaces};
+use crate::{Waker, interfaces};
 pub use error::AfXdpError;
 use fragments::Fragments;
 pub use options::{
@@ -112,6 +113,9 @@ pub struct AfXdpReceiver {
     memberships: Vec<Membership>,
     batch: u32,
     waits: Waits,
+    nics: Nics,
+    clock: UserClock,
+    clocks: Clocks,
     counters: ReceiverCounters,
     reports: Vec<InterfaceReport>,
 }
@@ -120,6 +124,11 @@ impl AfXdpReceiver {
     /// What each interface asked for and got.
     pub fn reports(&self) -> &[InterfaceReport] {
         &self.reports
+    }
+
+    /// By what the receiving thread takes times itself.
+    pub fn user_times(&self) -> UserTimes {
+        self.clock.times()
     }
 
     /// The kernel's own counts, by interface and queue. A system call a queue.
@@ -150,8 +159,8 @@ impl AfXdpReceiver {
             return Ok(0);
         }
         counters.batches += 1;
-        // One reading serves the batch. A time that the program took stands in front of the frame, once there is one.
-        let now = clock::now();
+        // One reading serves the batch.
+        let now = self.clock.now();
         let mut delivered = 0;
         for n in 0..count {
             // SAFETY: n is below what was available, and nothing is released before the loop has ended.
@@ -176,6 +185,7 @@ impl AfXdpReceiver {
                 ts_recv: now,
                 ts_source: TsSource::User,
                 seen: now,
+                hardware: Verdict::NotAsked,
                 checksum_settled: checksum::is_unfinished(frame),
                 vlan: None,
                 segment_bytes: 0,
@@ -233,6 +243,10 @@ impl Receiver for AfXdpReceiver {
         self.counters
     }
 
+    fn clocks(&self) -> Clocks {
+        self.clocks
+    }
+
     /// Counts what the kernel has dropped at the sockets. With zero-copy, a card that is given no frames drops packets
     /// before any socket's count: its own statistics tell (`ethtool -S`). Fails once an interface is gone.
     fn refresh(&mut self) -> io::Result<()> {
@@ -244,6 +258,10 @@ impl Receiver for AfXdpReceiver {
         for interface in &self.interfaces {
             self.counters.fragments += interface.fragments.take_count()?;
         }
+        self.nics.refresh(&mut self.counters);
+        self.clock.refresh(&mut self.counters);
+        self.clocks.nic_bound_ns = self.nics.bound_ns();
+        self.clocks.user_bound_ns = self.clock.bound_ns();
         self.check_interfaces()?;
         // A VLAN's interface can go while the one below it stays.
         self.memberships.iter().try_for_each(Membership::check_interface)

@@ -101,7 +101,7 @@ impl Receiver for FileReceiver {
             counters.bytes += datagram.payload.len() as u64;
             delivered += 1;
             let (payload, ts) = (datagram.payload, frame.ts);
-            sink(Packet { line, payload, ts_recv: ts, ts_source, seen: ts, src: datagram.src });
+            sink(Packet { line, payload, ts_recv: ts, ts_source, seen: ts, degraded: false, src: datagram.src });
         }
         counters.batches += u64::from(delivered > 0);
         Ok(delivered)

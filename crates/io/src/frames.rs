@@ -13,6 +13,7 @@ use barewire_types::{TsSource, UnixNanos};
 use barewire_wire::frame::{self, FrameError, UDP_HEADERS_LEN};
 use barewire_wire::trailers::{self, Kind, Stamp, StampError};
 
+use crate::nic::Verdict;
 use crate::packet::{LineConfig, Packet, ReceiverCounters};
 use crate::senders::Senders;
 
@@ -47,6 +48,8 @@ pub(crate) struct Arrival {
     pub(crate) ts_source: TsSource,
     /// By the system's clock.
     pub(crate) seen: UnixNanos,
+    /// What came of the card's stamp.
+    pub(crate) hardware: Verdict,
     /// Whether UDP's checksum needs no look: the card has checked it, or the frame is this machine's own and nobody has
     /// computed it yet.
     pub(crate) checksum_settled: bool,
@@ -144,6 +147,11 @@ impl Lines {
             Some(Ok(stamp)) => (stamp.ts, TsSource::Capture),
             _ => (arrival.ts_recv, arrival.ts_source),
         };
+        let degraded = match &trailer {
+            Some(Ok(stamp)) => stamp.degraded,
+            Some(Err(_)) => true,
+            None => arrival.hardware.is_degraded(),
+        };
         let (mut delivered, mut known) = (0, false);
         for target in sent_here {
             known = true;
@@ -152,7 +160,15 @@ impl Lines {
             }
             let mut hand_over = |payload| {
                 delivered += 1;
-                sink(Packet { line: target.line, payload, ts_recv, ts_source, seen: arrival.seen, src: datagram.src });
+                sink(Packet {
+                    line: target.line,
+                    payload,
+                    ts_recv,
+                    ts_source,
+                    seen: arrival.seen,
+                    degraded,
+                    src: datagram.src,
+                });
             };
             match arrival.segment_bytes {
                 // A run of nothing is one empty datagram.
@@ -168,6 +184,7 @@ impl Lines {
             (0, false) => counters.other_destination += arrival.datagrams(),
             _ => counters.packets += delivered as u64,
         }
+        arrival.hardware.count(delivered as u64, counters);
         match trailer {
             None => {}
             Some(Ok(stamp)) => {
@@ -209,6 +226,7 @@ mod tests {
             ts_recv: UnixNanos(5),
             ts_source: TsSource::Kernel,
             seen: UnixNanos(5),
+            hardware: Verdict::NotAsked,
             checksum_settled: false,
             vlan: None,
             segment_bytes: 0,

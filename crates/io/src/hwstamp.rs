@@ -206,6 +206,8 @@ pub enum NoHardwareStamps {
     NoPhc,
     /// It was asked to stamp all packets, and stamps others.
     FilterRefused(RxFilter),
+    /// It could stamp all packets, is not set to, and was not to be changed.
+    NotSet,
     /// The process may not set it up: CAP_NET_ADMIN.
     NotPermitted,
     /// Its clock cannot be opened or compared with the system's.
@@ -225,6 +227,7 @@ impl NoHardwareStamps {
             NoHardwareStamps::PtpOnly => "ptp_only",
             NoHardwareStamps::NoPhc => "no_phc",
             NoHardwareStamps::FilterRefused(_) => "filter_refused",
+            NoHardwareStamps::NotSet => "not_set",
             NoHardwareStamps::NotPermitted => "not_permitted",
             NoHardwareStamps::PhcUnreadable => "phc_unreadable",
             NoHardwareStamps::SocketRefused => "socket_refused",
@@ -247,6 +250,10 @@ impl fmt::Display for NoHardwareStamps {
             NoHardwareStamps::FilterRefused(got) => {
                 write!(f, "no hardware stamps: asked the card for the receive filter all, got {got}")
             }
+            NoHardwareStamps::NotSet => f.write_str(
+                "no hardware stamps: the card could, and is not set to: `hwstamp_ctl -r 1 -i` with the interface sets it, or \
+                 timestamps = \"hardware\"",
+            ),
             NoHardwareStamps::NotPermitted => f.write_str(
                 "no hardware stamps: not permitted to set the card up (CAP_NET_ADMIN); `hwstamp_ctl -r 1 -i` with the \
                  interface does it beforehand",
@@ -281,6 +288,21 @@ pub struct Stamping {
 pub fn stamp_all(interface: &str) -> Result<Stamping, NoHardwareStamps> {
     let capabilities = capabilities(interface).map_err(refusal)?;
     decide(capabilities, get(interface), |config| set(interface, config))
+}
+
+/// Whether the card stamps all that it receives already. Changes nothing, and needs no privilege.
+///
+/// # Errors
+///
+/// Why it does not.
+pub fn stamping(interface: &str) -> Result<Stamping, NoHardwareStamps> {
+    let capabilities = capabilities(interface).map_err(refusal)?;
+    let before = get(interface);
+    decide(capabilities, before, |_| Err(io::ErrorKind::Unsupported.into())).map_err(|why| match why {
+        // It got as far as being asked.
+        NoHardwareStamps::Os => NoHardwareStamps::NotSet,
+        why => why,
+    })
 }
 
 fn refusal(error: io::Error) -> NoHardwareStamps {

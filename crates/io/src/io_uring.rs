@@ -26,9 +26,10 @@ use ::io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use ::io_uring::{IoUring, cqueue, opcode, squeue};
 use barewire_types::{TsSource, UnixNanos};
 
+use crate::Waker;
 use crate::kernel::{Line, LineReport, Mode};
+use crate::nic::{Clocks, Nics, Stamps, UserClock, UserTimes, settle};
 use crate::packet::{Packet, Receiver, ReceiverCounters, counters};
-use crate::{Waker, clock};
 use buffers::Buffers;
 use control::Control;
 
@@ -48,8 +49,8 @@ pub struct IoUringOptions {
     pub mode: Mode,
     /// Kernel receive buffer to ask for, bytes a line; `None` leaves the system's default.
     pub rcvbuf_bytes: Option<usize>,
-    /// Whether to ask for the kernel's receive times.
-    pub timestamps: bool,
+    /// Which clock is to say when packets arrive.
+    pub timestamps: Stamps,
     /// Most packets that one call takes: 1 to 1,024.
     pub batch: usize,
     /// Buffers that the lines share, rounded up to a power of two: 1 to 32,768. They are used in turn, so few stay in
@@ -66,7 +67,7 @@ impl Default for IoUringOptions {
         IoUringOptions {
             mode: Mode::Busy,
             rcvbuf_bytes: Some(16 << 20),
-            timestamps: true,
+            timestamps: Stamps::Auto,
             batch: 64,
             buffers: 128,
             max_datagram: usize::from(u16::MAX),
@@ -149,6 +150,9 @@ pub struct IoUringReceiver {
     waker: Waker,
     batch: usize,
     timestamps: bool,
+    nics: Nics,
+    clock: UserClock,
+    clocks: Clocks,
     counters: ReceiverCounters,
     own: IoUringCounters,
     reports: Vec<LineReport>,
@@ -168,6 +172,11 @@ impl IoUringReceiver {
     /// What each line asked for and got, in the order of the lines.
     pub fn reports(&self) -> &[LineReport] {
         &self.reports
+    }
+
+    /// By what the receiving thread takes times itself.
+    pub fn user_times(&self) -> UserTimes {
+        self.clock.times()
     }
 
     /// What only this path counts.
@@ -298,22 +307,26 @@ impl IoUringReceiver {
                     } else if !line.senders.include(*src.ip()) {
                         counters.wrong_source += 1;
                     } else {
-                        let (ts_recv, ts_source) = match control.time {
+                        let (seen, source) = match control.time {
                             Some(time) => (time, TsSource::Kernel),
                             None => {
                                 counters.without_kernel_time += u64::from(self.timestamps);
                                 // One reading serves the batch, as with sockets.
                                 if user_time == UnixNanos::ABSENT {
-                                    user_time = clock::now();
+                                    user_time = self.clock.now();
                                 }
                                 (user_time, TsSource::User)
                             }
                         };
+                        let fit = self.nics.fit(line.nic);
+                        let (ts_recv, ts_source, verdict) = settle(fit.as_ref(), control.hardware, seen, source);
+                        verdict.count(1, counters);
+                        let degraded = verdict.is_degraded();
                         let payload = message.payload_data();
                         counters.packets += 1;
                         counters.bytes += payload.len() as u64;
                         delivered += 1;
-                        sink(Packet { line: line.number, payload, ts_recv, ts_source, seen: ts_recv, src });
+                        sink(Packet { line: line.number, payload, ts_recv, ts_source, seen, degraded, src });
                     }
                 }
             }
@@ -410,7 +423,15 @@ impl Receiver for IoUringReceiver {
         self.counters
     }
 
+    fn clocks(&self) -> Clocks {
+        self.clocks
+    }
+
     fn refresh(&mut self) -> io::Result<()> {
+        self.nics.refresh(&mut self.counters);
+        self.clock.refresh(&mut self.counters);
+        self.clocks.nic_bound_ns = self.nics.bound_ns();
+        self.clocks.user_bound_ns = self.clock.bound_ns();
         for line in &mut self.lines {
             let drops = line.socket.kernel_drops()?;
             self.counters.kernel_drops += line.new_drops(drops);

@@ -6,13 +6,11 @@
 //! receive time (`SO_TIMESTAMPING`) and its count of drops (`SO_RXQ_OVFL`) beside each; nothing is allocated and no
 //! other system call made for a packet.
 //!
-//! Where the card stamps packets itself, those times can be had instead ([`KernelOptions::hardware_timestamps`],
-//! [`Hardware`]).
+//! Where the card stamps packets itself, those times can be had instead ([`Stamps`], [`Hardware`]).
 //!
 //! A busy receiver asks each socket in turn and returns. A blocking one first waits for any of them (`ppoll`).
 
 mod batch;
-mod nic;
 mod open;
 
 use std::io;
@@ -22,17 +20,16 @@ use std::time::Duration;
 
 use barewire_types::{TsSource, UnixNanos};
 
+use crate::Waker;
 use crate::clock::correlation::Fit;
 use crate::interfaces::Presence;
+use crate::nic::{Clocks, Hardware, Nics, Stamps, UserClock, UserTimes, settle};
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::senders::Senders;
 use crate::socket::Socket;
 use crate::waits::Waits;
-use crate::{Waker, clock};
 pub(crate) use batch::Batch;
-use nic::Nics;
-pub use nic::{Hardware, HardwareCounters, MAX_BOUND_NS, SANE_NS};
-pub(crate) use open::{ask_for_times, bind, bind_to_device, check_line, join, open_line};
+pub(crate) use open::{ask_for_times, bind, bind_to_device, check_line, clocks, join, open_line};
 
 /// How to wait for packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,12 +49,8 @@ pub struct KernelOptions {
     /// Kernel receive buffer to ask for, bytes a line; `None` leaves the system's default. What was got is in
     /// [`LineReport::rcvbuf_bytes`].
     pub rcvbuf_bytes: Option<usize>,
-    /// Whether to ask for the kernel's receive times.
-    pub timestamps: bool,
-    /// Whether to ask for the card's own receive times, and to set the card up for them where it is not (CAP_NET_ADMIN;
-    /// it stays so). Where there are none, the kernel's serve; [`LineReport::hardware`] says which and why. Costs some
-    /// 30 ms at the start, and some microseconds a second in [`Receiver::refresh`].
-    pub hardware_timestamps: bool,
+    /// Which clock is to say when packets arrive.
+    pub timestamps: Stamps,
     /// Most packets of one line that one call takes: 1 to 1,024.
     pub batch: usize,
     /// Microseconds for which the kernel may poll the card itself when nothing is there (`SO_BUSY_POLL`).
@@ -71,8 +64,7 @@ impl Default for KernelOptions {
         KernelOptions {
             mode: Mode::Busy,
             rcvbuf_bytes: Some(16 << 20),
-            timestamps: true,
-            hardware_timestamps: false,
+            timestamps: Stamps::Auto,
             batch: 64,
             busy_poll_us: None,
             max_datagram: usize::from(u16::MAX),
@@ -117,6 +109,8 @@ pub(crate) struct Line {
     pub(crate) presence: Option<Presence>,
     /// The kernel's count of drops as last seen; it wraps.
     drops_seen: u32,
+    /// Which of the cards' clocks its stamps are by, where it has any.
+    pub(crate) nic: Option<usize>,
 }
 
 impl Line {
@@ -148,8 +142,20 @@ pub struct KernelReceiver {
     waits: Waits,
     timestamps: bool,
     nics: Nics,
+    clock: UserClock,
+    clocks: Clocks,
     counters: ReceiverCounters,
     reports: Vec<LineReport>,
+}
+
+/// By which clock lines are stamped, going by what they got: the least good one.
+pub(crate) fn source_of(reports: &[LineReport]) -> TsSource {
+    let of = |report: &LineReport| match (report.hardware, report.timestamps) {
+        (Hardware::On { .. }, _) => TsSource::Nic,
+        (_, Timestamps::User) => TsSource::User,
+        _ => TsSource::Kernel,
+    };
+    reports.iter().map(of).max_by_key(|source| *source as u8).unwrap_or(TsSource::None)
 }
 
 impl KernelReceiver {
@@ -158,14 +164,14 @@ impl KernelReceiver {
         &self.reports
     }
 
-    /// What has been counted of hardware times so far.
-    pub fn hardware_counters(&self) -> HardwareCounters {
-        self.nics.counters()
-    }
-
     /// How the hardware times of the line with this place in the list become times of day, and how far off they may be.
     pub fn hardware_fit(&self, index: usize) -> Option<Fit> {
-        self.nics.fit(index)
+        self.nics.fit(self.lines.get(index)?.nic)
+    }
+
+    /// By what the receiving thread takes times itself.
+    pub fn user_times(&self) -> UserTimes {
+        self.clock.times()
     }
 
     /// Takes one batch of one line.
@@ -185,7 +191,7 @@ impl KernelReceiver {
         counters.batches += 1;
         let mut delivered = 0;
         let mut user_time = UnixNanos::ABSENT;
-        let fit = self.nics.fit(index);
+        let fit = self.nics.fit(line.nic);
         for message in self.batch.messages(received) {
             if let Some(drops) = message.drops {
                 counters.kernel_drops += line.new_drops(drops);
@@ -204,19 +210,18 @@ impl KernelReceiver {
                     counters.without_kernel_time += u64::from(self.timestamps);
                     // One reading serves the batch: the kernel handed it over at once.
                     if user_time == UnixNanos::ABSENT {
-                        user_time = clock::now();
+                        user_time = self.clock.now();
                     }
                     (user_time, TsSource::User)
                 }
             };
-            let (ts_recv, ts_source) = match self.nics.time(fit.as_ref(), &message) {
-                Some(time) => (time, TsSource::Nic),
-                None => (seen, source),
-            };
+            let (ts_recv, ts_source, verdict) = settle(fit.as_ref(), message.hardware, seen, source);
+            verdict.count(1, counters);
+            let degraded = verdict.is_degraded();
             counters.packets += 1;
             counters.bytes += payload.len() as u64;
             delivered += 1;
-            sink(Packet { line: line.number, payload, ts_recv, ts_source, seen, src: message.src });
+            sink(Packet { line: line.number, payload, ts_recv, ts_source, seen, degraded, src: message.src });
         }
         Ok(delivered)
     }
@@ -247,13 +252,20 @@ impl Receiver for KernelReceiver {
         self.counters
     }
 
+    fn clocks(&self) -> Clocks {
+        self.clocks
+    }
+
     fn refresh(&mut self) -> io::Result<()> {
         for line in &mut self.lines {
             let drops = line.socket.kernel_drops()?;
             self.counters.kernel_drops += line.new_drops(drops);
             line.check_interface()?;
         }
-        self.nics.refresh();
+        self.nics.refresh(&mut self.counters);
+        self.clock.refresh(&mut self.counters);
+        self.clocks.nic_bound_ns = self.nics.bound_ns();
+        self.clocks.user_bound_ns = self.clock.bound_ns();
         Ok(())
     }
 

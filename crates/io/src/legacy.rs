@@ -9,6 +9,7 @@ use barewire_types::{TsSource, UnixNanos};
 use crate::clock;
 use crate::error::{OpenError, Purpose};
 use crate::kernel::{Batch, KernelOptions, Line, open_line};
+use crate::nic::{Nics, Stamps};
 use crate::packet::{LineConfig, Packet};
 
 /// One line's socket, which is waited for.
@@ -28,8 +29,8 @@ impl LegacyReceiver {
     /// [`OpenError`], which names the line.
     pub fn open(line: &LineConfig, rcvbuf_bytes: Option<usize>, timeout: Duration) -> Result<Self, OpenError> {
         let what = Purpose::Line(line.line);
-        let options = KernelOptions { rcvbuf_bytes, ..KernelOptions::default() };
-        let (line, _) = open_line(line, &options)?;
+        let options = KernelOptions { rcvbuf_bytes, timestamps: Stamps::Kernel, ..KernelOptions::default() };
+        let (line, _) = open_line(line, &options, &mut Nics::default())?;
         let wait = libc::timeval {
             tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_usec: timeout.subsec_micros().into(),
@@ -62,7 +63,15 @@ impl LegacyReceiver {
             Some(time) => (time, TsSource::Kernel),
             None => (clock::now(), TsSource::User),
         };
-        sink(Packet { line: self.line.number, payload, ts_recv, ts_source, seen: ts_recv, src: message.src });
+        sink(Packet {
+            line: self.line.number,
+            payload,
+            ts_recv,
+            ts_source,
+            seen: ts_recv,
+            degraded: false,
+            src: message.src,
+        });
         Ok(true)
     }
 

@@ -21,6 +21,7 @@ mod bpf;
 mod error;
 mod frames;
 mod membership;
+mod nic;
 mod packet;
 mod senders;
 mod socket;
@@ -48,6 +49,7 @@ pub mod stream;
 
 pub use error::{OpenError, Purpose};
 pub use frames::TrailerTimes;
+pub use nic::{Clocks, Hardware, MAX_BOUND_NS, SANE_NS, Stamps, UserTimes};
 pub use packet::{LineConfig, Packet, Receiver, ReceiverCounters};
 pub use senders::{MAX_ALLOWED, Network};
 pub use wake::Waker;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use barewire_types::{TsSource, UnixNanos};
 
 use crate::Waker;
+use crate::nic::Clocks;
 use crate::senders::Network;
 
 /// One UDP datagram.
@@ -24,6 +25,9 @@ pub struct Packet<'a> {
     /// When it arrived by the system's clock, however good: what timers compare with. A file's packets have the capture's
     /// own time.
     pub seen: UnixNanos,
+    /// Whether the line's best clock failed this packet: its card did not stamp it or cannot be believed, or its switch says
+    /// that its clock is not good.
+    pub degraded: bool,
     /// Who sent it.
     pub src: SocketAddrV4,
 }
@@ -71,6 +75,12 @@ pub trait Receiver {
     /// The operating system's, where it no longer knows the path.
     fn refresh(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// By which clocks packets are stamped, and how far these may be from the system's until the next
+    /// [`refresh`](Self::refresh). Reads memory only.
+    fn clocks(&self) -> Clocks {
+        Clocks::SYSTEM
     }
 
     /// How long [`receive`](Self::receive) may wait from now on; `None` for as long as it takes. Paths that never wait
@@ -144,6 +154,23 @@ counters! {
         switch_times_implausible,
         /// Those of `switch_times` of which the switch said that its clock was not good.
         switch_times_degraded,
+        /// Those of `packets` with the card's own time. Each packet of a line with hardware times ends in this or one of the
+        /// next three.
+        hardware_times,
+        /// Those of `packets` that the card had not stamped.
+        hardware_times_missing,
+        /// Those of `packets` whose stamp was further than [`SANE_NS`](crate::SANE_NS) from the system's clock: another
+        /// clock's.
+        hardware_times_implausible,
+        /// Those of `packets` whose stamp could not be told as a time of day to within
+        /// [`MAX_BOUND_NS`](crate::MAX_BOUND_NS): the card's clock was not compared with the system's for too long.
+        hardware_times_uncertain,
+        /// Comparisons of a card's clock with the system's.
+        clock_comparisons,
+        /// Comparisons that failed.
+        clock_comparison_errors,
+        /// Comparisons that found a clock stepped. Times between the step and the comparison are off by it.
+        clock_steps,
         /// Batches that held at least one packet.
         batches,
         /// Looks at a socket that found nothing.

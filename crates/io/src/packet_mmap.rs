@@ -25,14 +25,15 @@ use std::time::Duration;
 
 use barewire_types::{TsSource, UnixNanos};
 
+use crate::Waker;
 use crate::frames::{Arrival, Lines, TrailerTimes};
 use crate::kernel::{Mode, Timestamps};
 use crate::membership::Membership;
+use crate::nic::{Clocks, Hardware, Nics, Stamps, UserClock, UserTimes, settle};
 use crate::packet::{Packet, Receiver, ReceiverCounters, counters};
 use crate::socket::{Socket, check};
 use crate::waits::Waits;
-use crate::{Waker, clock};
-use ring::{Ring, VNET_LEN, Vnet};
+use ring::{Ring, Stamp, VNET_LEN, Vnet};
 
 /// Which version of the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,8 +97,8 @@ pub struct PacketMmapOptions {
     pub block_bytes: usize,
     /// Kernel buffer to ask for, bytes an interface, in which frames longer than a slot wait.
     pub rcvbuf_bytes: usize,
-    /// Whether to take the kernel's receive times.
-    pub timestamps: bool,
+    /// Which clock is to say when packets arrive.
+    pub timestamps: Stamps,
     /// Most frames of one interface that one call takes: 1 to 1,024.
     pub batch: usize,
     /// Shares the packets with other receivers.
@@ -115,7 +116,7 @@ impl Default for PacketMmapOptions {
             slot_bytes: 2048,
             block_bytes: 256 << 10,
             rcvbuf_bytes: 4 << 20,
-            timestamps: true,
+            timestamps: Stamps::Auto,
             batch: 64,
             fanout: None,
             trailer_times: None,
@@ -138,8 +139,10 @@ pub struct InterfaceReport {
     pub slots: usize,
     /// Instructions of its filter.
     pub filter_len: usize,
-    /// Where its receive times come from.
+    /// Where its receive times come from, packets with hardware times aside.
     pub timestamps: Timestamps,
+    /// Whether its packets carry hardware times, as of the opening.
+    pub hardware: Hardware,
     /// The number of its fanout group.
     pub fanout_group: Option<u16>,
 }
@@ -162,6 +165,8 @@ struct Tap {
     socket: Socket,
     ring: Ring,
     lines: Lines,
+    /// Which of the cards' clocks its stamps are by, where it has any.
+    nic: Option<usize>,
 }
 
 /// Receives lines through packet sockets' rings.
@@ -172,6 +177,9 @@ pub struct PacketMmapReceiver {
     waits: Waits,
     batch: usize,
     timestamps: bool,
+    nics: Nics,
+    clock: UserClock,
+    clocks: Clocks,
     version: Version,
     /// Room for one frame longer than a slot, its `virtio_net_hdr` before it.
     long: Box<[u8]>,
@@ -186,6 +194,11 @@ impl PacketMmapReceiver {
         &self.reports
     }
 
+    /// By what the receiving thread takes times itself.
+    pub fn user_times(&self) -> UserTimes {
+        self.clock.times()
+    }
+
     /// What only this path counts.
     pub fn packet_mmap_counters(&self) -> PacketMmapCounters {
         self.own
@@ -197,6 +210,7 @@ impl PacketMmapReceiver {
         let Some(tap) = self.taps.get_mut(index) else { return Ok(0) };
         let (mut taken, mut delivered) = (0, 0);
         let mut user_time = UnixNanos::ABSENT;
+        let fit = self.nics.fit(tap.nic);
         while taken < self.batch {
             let Some(frame) = tap.ring.peek() else { break };
             taken += 1;
@@ -208,19 +222,22 @@ impl PacketMmapReceiver {
                 let (before, whole) = self.long.split_at_checked(VNET_LEN).unwrap_or_default();
                 (data, vnet) = (whole.get(..len).unwrap_or(&[]), Vnet::of(Some(before)));
             }
-            let (ts_recv, ts_source) = if self.timestamps {
-                (frame.time, TsSource::Kernel)
+            let (seen, source) = if self.timestamps && frame.stamp == Stamp::Kernel {
+                (UnixNanos(frame.time), TsSource::Kernel)
             } else {
                 // One reading serves the batch, as with sockets.
                 if user_time == UnixNanos::ABSENT {
-                    user_time = clock::now();
+                    user_time = self.clock.now();
                 }
                 (user_time, TsSource::User)
             };
+            let stamp = Some(frame.time).filter(|_| frame.stamp == Stamp::Card);
+            let (ts_recv, ts_source, hardware) = settle(fit.as_ref(), stamp, seen, source);
             let arrival = Arrival {
                 ts_recv,
                 ts_source,
-                seen: ts_recv,
+                seen,
+                hardware,
                 checksum_settled: vnet.checksum_settled,
                 vlan: frame.tag.map(|control| control & 0xfff).filter(|id| *id != 0),
                 segment_bytes: vnet.segment_bytes,
@@ -321,11 +338,19 @@ impl Receiver for PacketMmapReceiver {
         self.counters
     }
 
+    fn clocks(&self) -> Clocks {
+        self.clocks
+    }
+
     fn refresh(&mut self) -> io::Result<()> {
         for index in 0..self.taps.len() {
             self.count_drops(index)?;
             self.check_link(index)?;
         }
+        self.nics.refresh(&mut self.counters);
+        self.clock.refresh(&mut self.counters);
+        self.clocks.nic_bound_ns = self.nics.bound_ns();
+        self.clocks.user_bound_ns = self.clock.bound_ns();
         self.check_interfaces()
     }
 

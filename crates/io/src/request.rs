@@ -165,7 +165,15 @@ impl RequestSocket {
             counters.bytes += payload.len() as u64;
             delivered += 1;
             // There are at most 256 servers.
-            sink(Packet { line: line as u8, payload, ts_recv, ts_source, seen: ts_recv, src: message.src });
+            sink(Packet {
+                line: line as u8,
+                payload,
+                ts_recv,
+                ts_source,
+                seen: ts_recv,
+                degraded: false,
+                src: message.src,
+            });
         }
         Ok(delivered)
     }

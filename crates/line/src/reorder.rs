@@ -20,6 +20,8 @@ pub struct Came {
     pub ts_recv: UnixNanos,
     /// By which clock that was taken.
     pub ts_source: TsSource,
+    /// Whether that clock was not as good as it should be.
+    pub degraded: bool,
     /// On which line.
     pub line: u8,
 }
@@ -58,7 +60,13 @@ impl Ring {
     pub(crate) fn new(capacity: u32, longest: u16) -> Ring {
         let capacity = capacity.clamp(2, 1 << 24).next_power_of_two() as usize;
         let stride = usize::from(longest.max(1)).next_multiple_of(8);
-        let never = Came { at: UnixNanos::ABSENT, ts_recv: UnixNanos::ABSENT, ts_source: TsSource::None, line: 0 };
+        let never = Came {
+            at: UnixNanos::ABSENT,
+            ts_recv: UnixNanos::ABSENT,
+            ts_source: TsSource::None,
+            degraded: false,
+            line: 0,
+        };
         Ring {
             places: vec![Place { number: 0, came: never, len: 0 }; capacity].into_boxed_slice(),
             bytes: vec![0; capacity * stride].into_boxed_slice(),

@@ -80,8 +80,13 @@ impl Receiver {
                 self.row();
             }
             Outcome::Ahead => {
-                let came =
-                    Came { at: packet.at, ts_recv: packet.ts_recv, ts_source: TsSource::User, line: packet.line };
+                let came = Came {
+                    at: packet.at,
+                    ts_recv: packet.ts_recv,
+                    ts_source: TsSource::User,
+                    degraded: false,
+                    line: packet.line,
+                };
                 for number in first..first + u64::from(count) {
                     let stored = self.sequencer.hold(Seq(number), &message(number), came);
                     assert_ne!(stored, Stored::TooLong);
@@ -212,7 +217,7 @@ fn a_late_reader_loses_nothing_that_came() {
         r.sequencer.hold(
             Seq(n),
             &message(n),
-            Came { at: UnixNanos(n), ts_recv: UnixNanos(n), ts_source: TsSource::User, line: 0 },
+            Came { at: UnixNanos(n), ts_recv: UnixNanos(n), ts_source: TsSource::User, degraded: false, line: 0 },
         );
     }
     assert_eq!(r.take(&at(1, 2 * HOLD_NS, 2)), Outcome::Deliver { skip: 0 });

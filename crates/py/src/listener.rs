@@ -74,7 +74,8 @@ impl Sink for Listener {
             let line = u8::from(packet.line == Line::B);
             let (payload, ts_recv) = (packet.payload, packet.time);
             self.pipeline.look_at_lines(ts_recv);
-            self.pipeline.packet(&Input { line, payload, ts_recv, ts_source: TsSource::Capture, seen: ts_recv });
+            let ts_source = TsSource::Capture;
+            self.pipeline.packet(&Input { line, payload, ts_recv, ts_source, seen: ts_recv, degraded: false });
             if self.pipeline.is_waiting() {
                 self.pipeline.recover_by_lines(ts_recv, &mut NoServices);
             }

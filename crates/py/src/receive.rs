@@ -1,11 +1,11 @@
 //! The receive path, as the configuration has it.
 
 use barewire_engine::receive::ReceivePath;
-use barewire_io::TrailerTimes;
 use barewire_io::af_xdp::{AfXdpOptions, Attach, BusyPoll, Transfer};
 use barewire_io::io_uring::{IoUringOptions, SqPoll};
 use barewire_io::kernel::{KernelOptions, Mode};
 use barewire_io::packet_mmap::{Fanout, FanoutMode, PacketMmapOptions, Version};
+use barewire_io::{Stamps, TrailerTimes};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -49,7 +49,7 @@ pub struct ReceiveOptions {
     pub drop_capabilities: bool,
     rcvbuf_bytes: usize,
     busy_poll_us: u32,
-    timestamps: bool,
+    timestamps: String,
     switch_times: Option<String>,
     io_uring: IoUring,
     packet_mmap: PacketMmap,
@@ -64,7 +64,14 @@ impl ReceiveOptions {
     /// The path that it asks for.
     pub fn path(self) -> PyResult<ReceivePath> {
         let mode = if self.mode == "blocking" { Mode::Blocking } else { Mode::Busy };
-        let (rcvbuf_bytes, timestamps) = (Some(self.rcvbuf_bytes), self.timestamps);
+        let rcvbuf_bytes = Some(self.rcvbuf_bytes);
+        let timestamps = match self.timestamps.as_str() {
+            "auto" => Stamps::Auto,
+            "hardware" => Stamps::Hardware,
+            "kernel" => Stamps::Kernel,
+            "user" => Stamps::User,
+            other => return unknown("timestamps", other),
+        };
         let busy_poll_us = Some(self.busy_poll_us).filter(|us| *us > 0);
         let trailer_times = match self.switch_times.as_deref() {
             None => None,

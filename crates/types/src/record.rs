@@ -90,6 +90,9 @@ pub enum StatusCode {
     LineUp = b'U',
     /// Every book is right again: a snapshot was loaded, and what follows joins on to it.
     Recovered = b'R',
+    /// How far receive times may be off from now on: `value` nanoseconds either way, the clock against the system's and the
+    /// system's against UTC, 2^64-1 where that is not known; by which clock is the digit in `state`, `ts_source`'s number.
+    Clock = b'K',
 }
 
 crate::layout! {
@@ -201,12 +204,12 @@ crate::layout! {
         flags: u8,
         /// Clock of `ts_recv`: 0 none, 1 nic, 2 capture, 3 kernel, 4 user.
         ts_source: u8,
-        /// The match number of a broken trade; the number of a line, from 0; else 0.
+        /// The match number of a broken trade; the number of a line, from 0; how far receive times may be off, ns; else 0.
         value: u64,
         /// H trading state, h operational halt, S system event, B trade broken, N session start, Z session end, D line
-        /// down, U line up, R books recovered.
+        /// down, U line up, R books recovered, K the clock of receive times.
         code: u8 as Text,
-        /// The venue's letter for the new state or the event.
+        /// The venue's letter for the new state or the event; of K, the digit of its clock's `ts_source`.
         state: u8 as Text,
         /// The venue's reason code.
         reason: [u8; 4],

@@ -133,6 +133,7 @@ fn strategy(pipeline: &mut Feed, hand_off: &HandOff, shared: &Shared<'_>) {
                 ts_recv: packet.ts_recv,
                 ts_source: packet.ts_source,
                 seen: packet.seen,
+                degraded: false,
             });
         }
         if pipeline.is_waiting() {

@@ -277,8 +277,8 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
                         Counter::PacketsMalformed
                     }
                     Content::Messages(_) => {
-                        let Input { ts_recv, ts_source, seen: at, .. } = *input;
-                        let came = barewire_line::Came { at, ts_recv, ts_source, line: REPLIES };
+                        let Input { ts_recv, ts_source, seen: at, degraded, .. } = *input;
+                        let came = barewire_line::Came { at, ts_recv, ts_source, degraded, line: REPLIES };
                         match self.fill(framed.messages, framed.session, framed.sequence, came) {
                             false => Counter::PacketsDuplicate,
                             true => Counter::PacketsRecovered,

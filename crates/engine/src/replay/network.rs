@@ -136,7 +136,8 @@ impl Way {
             self.network.tick(self.now);
             while let Some((line, at, payload)) = self.network.arrive(self.now) {
                 quiet_since = self.now;
-                let input = Input { line, payload, ts_recv: at, ts_source: TsSource::Capture, seen: at };
+                let input =
+                    Input { line, payload, ts_recv: at, ts_source: TsSource::Capture, seen: at, degraded: false };
                 match line {
                     REPLIES => pipeline.reply(&input),
                     _ => pipeline.packet(&input),

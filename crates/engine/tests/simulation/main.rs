@@ -54,7 +54,7 @@ fn pass(feed: &mut Pipeline<Witness, Memory>, site: &mut Site, now: &mut UnixNan
         *now = UnixNanos(next);
         site.tick(*now);
         while let Some((line, at, payload)) = site.arrive(*now) {
-            let input = Input { line, payload, ts_recv: at, ts_source: TsSource::User, seen: at };
+            let input = Input { line, payload, ts_recv: at, ts_source: TsSource::User, seen: at, degraded: false };
             match line {
                 REPLIES => feed.reply(&input),
                 _ => feed.packet(&input),

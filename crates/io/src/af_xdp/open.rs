@@ -18,6 +18,7 @@ use crate::error::{OpenError, Purpose};
 use crate::frames::Lines;
 use crate::kernel::Mode;
 use crate::membership::Membership;
+use crate::nic::{Clocks, Nics, UserClock};
 use crate::packet::{LineConfig, ReceiverCounters};
 use crate::waits::Waits;
 
@@ -84,6 +85,9 @@ impl AfXdpReceiver {
             memberships,
             batch: u32::try_from(options.batch).unwrap_or(u32::MAX),
             waits: never().map_err(eventfd)?,
+            nics: Nics::default(),
+            clock: UserClock::calibrated(),
+            clocks: Clocks::SYSTEM,
             counters: ReceiverCounters::default(),
             reports: Vec::new(),
         };

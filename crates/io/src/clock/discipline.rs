@@ -13,6 +13,7 @@
 //! back by one at its beginning, so 23:59:59 comes twice, and grows its TAI offset. [`Leap::apply`] does the same to times
 //! that come from a clock that knows nothing of it; TAI times are converted likewise ([`TaiOffset::unix`]).
 
+use std::fmt;
 use std::fs;
 use std::io;
 
@@ -249,6 +250,33 @@ impl Timescale {
     /// Whether times would be whole seconds off: something for an operator.
     pub const fn is_trap(self) -> bool {
         !matches!(self, Timescale::Tai | Timescale::Utc | Timescale::Unrelated { .. })
+    }
+}
+
+impl fmt::Display for Timescale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Timescale::Tai => f.write_str("the card is on TAI, the system on UTC"),
+            Timescale::Utc => f.write_str("card and system are on UTC"),
+            Timescale::TaiUnset { seconds } => write!(
+                f,
+                "the card is on TAI and the kernel was not told the offset of {seconds} s: who converts by the kernel's is off \
+                 by as much"
+            ),
+            Timescale::TaiWrong { kernel_s, seconds } => {
+                write!(f, "the card is {seconds} s ahead, as TAI is, and the kernel was told {kernel_s} s")
+            }
+            Timescale::SystemOnTai { seconds } => {
+                write!(f, "the system's clock is on TAI, so that all its times are {seconds} s ahead of UTC")
+            }
+            Timescale::Doubled { seconds } => {
+                write!(
+                    f,
+                    "the card is {seconds} s ahead of the system: the offset of TAI was applied twice or backwards"
+                )
+            }
+            Timescale::Unrelated { .. } => f.write_str("the card's clock does not follow the time of day"),
+        }
     }
 }
 

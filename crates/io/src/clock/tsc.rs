@@ -219,6 +219,16 @@ impl TscClock {
         }
     }
 
+    /// How far a time may be from the system's clock at most, nanoseconds either way, that is read within so many
+    /// nanoseconds from now and before the next calibration. Of the system's own clock, 0.
+    pub fn bound_within(&self, ns: u64) -> u64 {
+        let Ok(timeline) = &self.timeline else { return 0 };
+        let now = counter::read();
+        let ticks = u128::from(ns) * u128::from(timeline.rate().frequency_hz()) / 1_000_000_000;
+        let then = now.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX));
+        timeline.bound(now).max(timeline.bound(then))
+    }
+
     /// Why the system's clock is read instead of the counter, where it is.
     pub fn fallback(&self) -> Option<NoCounter> {
         self.timeline.err()

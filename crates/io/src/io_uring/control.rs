@@ -14,6 +14,8 @@ const HEADER_LEN: usize = size_of::<libc::cmsghdr>();
 pub(super) struct Control {
     /// The kernel's receive time.
     pub(super) time: Option<UnixNanos>,
+    /// The card's, by the card's clock, nanoseconds.
+    pub(super) hardware: Option<u64>,
     /// The socket's drops up to this message, modulo 2^32, where there have been any.
     pub(super) drops: Option<u32>,
 }
@@ -28,15 +30,11 @@ impl Control {
             && let Some(data) = bytes.get(HEADER_LEN..len)
         {
             match (level, kind) {
-                // Three times; the first is the software one. SO_TIMESTAMPNS has that one alone.
+                // Three times: the software one, one that is no longer used, the card's own. SO_TIMESTAMPNS has the first
+                // alone.
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING | libc::SCM_TIMESTAMPNS) => {
-                    let half = size_of::<libc::time_t>();
-                    if let (Some(seconds), Some(nanos)) = (word(data, 0), word(data, half)) {
-                        let (tv_sec, tv_nsec) =
-                            (libc::time_t::from_ne_bytes(seconds), libc::c_long::from_ne_bytes(nanos));
-                        let time = clock::nanos(libc::timespec { tv_sec, tv_nsec });
-                        control.time = (time != 0).then_some(UnixNanos(time));
-                    }
+                    control.time = time(data, 0).map(UnixNanos);
+                    control.hardware = time(data, 2);
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => control.drops = word(data, 0).map(u32::from_ne_bytes),
                 _ => {}
@@ -45,6 +43,15 @@ impl Control {
         }
         control
     }
+}
+
+/// A time of several in a row; 0 is none.
+#[inline]
+fn time(data: &[u8], index: usize) -> Option<u64> {
+    let (at, half) = (index * size_of::<libc::timespec>(), size_of::<libc::time_t>());
+    let (seconds, nanos) = (word(data, at)?, word(data, at + half)?);
+    let (tv_sec, tv_nsec) = (libc::time_t::from_ne_bytes(seconds), libc::c_long::from_ne_bytes(nanos));
+    Some(clock::nanos(libc::timespec { tv_sec, tv_nsec })).filter(|time| *time != 0)
 }
 
 #[inline]
@@ -66,13 +73,13 @@ mod tests {
         out
     }
 
-    fn times(seconds: i64, nanos: i64) -> Vec<u8> {
-        [seconds, nanos, 7, 7, 7, 7].iter().flat_map(|word| word.to_ne_bytes()).collect()
+    fn times(seconds: i64, nanos: i64, card: i64) -> Vec<u8> {
+        [seconds, nanos, 7, 7, 0, card].iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
     #[test]
     fn times_and_drops_are_found_among_others() {
-        let time = message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &times(3, 5));
+        let time = message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &times(3, 5, 9));
         let drops = message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &9u32.to_ne_bytes());
         let other = message(libc::IPPROTO_IP, libc::SO_RXQ_OVFL, b"odd");
         let (found_time, found_drops) = (Some(UnixNanos(3_000_000_005)), Some(9));
@@ -84,11 +91,18 @@ mod tests {
             (vec![&other, &drops], None, found_drops),
         ] {
             let bytes: Vec<u8> = messages.into_iter().flatten().copied().collect();
-            assert_eq!(Control::parse(&bytes), Control { time, drops });
+            let hardware = time.map(|_| 9);
+            assert_eq!(Control::parse(&bytes), Control { time, hardware, drops });
         }
-        // No time is none.
-        let zero = message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &times(0, 0));
-        assert_eq!(Control::parse(&zero).time, None);
+        // No time is none, and of what a card says none is here: the bytes are written by hand.
+        let of = |kind, data: &[u8]| {
+            let Control { time, hardware, .. } = Control::parse(&message(libc::SOL_SOCKET, kind, data));
+            (time.map(|time| time.0), hardware)
+        };
+        assert_eq!(of(libc::SCM_TIMESTAMPING, &times(0, 0, 0)), (None, None));
+        assert_eq!(of(libc::SCM_TIMESTAMPING, &times(0, 0, 8)), (None, Some(8)));
+        assert_eq!(of(libc::SCM_TIMESTAMPING, &times(3, 5, 8)[..40]), (Some(3_000_000_005), None));
+        assert_eq!(of(libc::SCM_TIMESTAMPNS, &times(3, 5, 8)[..16]), (Some(3_000_000_005), None));
     }
 
     proptest! {

@@ -8,7 +8,8 @@ use super::buffers::{Buffers, CONTROL_LEN};
 use super::{BUFFER_GROUP, Header, IoUringCounters, IoUringOptions, IoUringReceiver, Poll};
 use crate::Waker;
 use crate::error::{OpenError, Purpose};
-use crate::kernel::{KernelOptions, Line, LineReport, Mode, open_line};
+use crate::kernel::{KernelOptions, Line, LineReport, Mode, clocks, open_line};
+use crate::nic::Nics;
 use crate::packet::{LineConfig, ReceiverCounters};
 
 /// Lines that one ring serves: as many as a `u8` tells apart.
@@ -40,8 +41,9 @@ impl IoUringReceiver {
             timestamps: options.timestamps,
             ..KernelOptions::default()
         };
+        let mut nics = Nics::default();
         let (lines, reports): (Vec<Line>, Vec<LineReport>) =
-            lines.iter().map(|config| open_line(config, &sockets)).collect::<Result<_, _>>()?;
+            lines.iter().map(|config| open_line(config, &sockets, &mut nics)).collect::<Result<_, _>>()?;
         let waker = Waker::new().map_err(|error| OpenError::Os { what, call: "eventfd", error })?;
         let count = options.buffers.next_power_of_two() as u16;
         let buffers = Buffers::new(count, options.max_datagram);
@@ -50,6 +52,7 @@ impl IoUringReceiver {
             let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
             OpenError::NoIoUring { what, disabled: disabled.and_then(|text| text.trim().parse().ok()), error }
         })?;
+        let (clock, clocks) = clocks(&reports, &nics);
         let polls = match options.mode {
             Mode::Busy => Vec::new(),
             Mode::Blocking => waker.fd().into_iter().map(Poll::new).collect(),
@@ -69,7 +72,10 @@ impl IoUringReceiver {
             timeout: None,
             waker,
             batch: options.batch,
-            timestamps: options.timestamps,
+            timestamps: options.timestamps.by_kernel(),
+            nics,
+            clock,
+            clocks,
             counters: ReceiverCounters::default(),
             own: IoUringCounters::default(),
             reports,

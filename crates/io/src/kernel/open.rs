@@ -3,11 +3,14 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::nic::{Hardware, Nics};
-use super::{Batch, KernelOptions, KernelReceiver, Line, LineReport, Timestamps, address};
+use barewire_types::TsSource;
+
+use super::{Batch, KernelOptions, KernelReceiver, Line, LineReport, Timestamps, address, source_of};
 use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
+use crate::hwstamp::NoHardwareStamps;
 use crate::interfaces::{Presence, local_addresses};
+use crate::nic::{Clocks, Hardware, Nics, UserClock};
 use crate::packet::{LineConfig, ReceiverCounters};
 use crate::senders::{MAX_ALLOWED, Senders};
 use crate::socket::{Buffer, Socket, in_addr, interface_index};
@@ -28,9 +31,9 @@ impl KernelReceiver {
         in_range("max_datagram", options.max_datagram, usize::from(u16::MAX))?;
         let Some(first) = lines.first() else { return Err(OpenError::NoLines) };
         let what = Purpose::Line(first.line);
-        let configs = lines;
-        let (lines, mut reports): (Vec<Line>, Vec<LineReport>) =
-            configs.iter().map(|config| open_line(config, &options)).collect::<Result<_, _>>()?;
+        let mut nics = Nics::default();
+        let (lines, reports): (Vec<Line>, Vec<LineReport>) =
+            lines.iter().map(|config| open_line(config, &options, &mut nics)).collect::<Result<_, _>>()?;
         let waits = Waits::new(options.mode, lines.iter().map(|line| line.socket.fd()));
         let waits = waits.map_err(|error| OpenError::Os { what, call: "eventfd", error })?;
         let batch = Batch::new(options.batch, options.max_datagram).map_err(|error| OpenError::Os {
@@ -38,16 +41,25 @@ impl KernelReceiver {
             call: "mmap",
             error,
         })?;
-        let nics = match options.hardware_timestamps {
-            true => Nics::open(configs, &lines, &mut reports, options.timestamps),
-            false => Nics::default(),
-        };
-        let (timestamps, counters) = (options.timestamps, ReceiverCounters::default());
-        Ok(KernelReceiver { lines, batch, waits, timestamps, nics, counters, reports })
+        let (timestamps, counters) = (options.timestamps.by_kernel(), ReceiverCounters::default());
+        let (clock, clocks) = clocks(&reports, &nics);
+        Ok(KernelReceiver { lines, batch, waits, timestamps, nics, clock, clocks, counters, reports })
     }
 }
 
-pub(crate) fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<(Line, LineReport), OpenError> {
+/// The thread's own clock, where these lines need it, and what is told of clocks.
+pub(crate) fn clocks(reports: &[LineReport], nics: &Nics) -> (UserClock, Clocks) {
+    let source = source_of(reports);
+    let clock = if source == TsSource::User { UserClock::calibrated() } else { UserClock::system() };
+    let clocks = Clocks { source, nic_bound_ns: nics.bound_ns(), user_bound_ns: clock.bound_ns() };
+    (clock, clocks)
+}
+
+pub(crate) fn open_line(
+    config: &LineConfig,
+    options: &KernelOptions,
+    nics: &mut Nics,
+) -> Result<(Line, LineReport), OpenError> {
     let what = Purpose::Line(config.line);
     check_line(config)?;
     let interface = match &config.interface {
@@ -72,20 +84,19 @@ pub(crate) fn open_line(config: &LineConfig, options: &KernelOptions) -> Result<
             _ => socket.os("SO_BUSY_POLL", error),
         })?;
     }
-    let timestamps = if options.timestamps { ask_for_times(&socket)? } else { Timestamps::User };
+    let timestamps = if options.timestamps.by_kernel() { ask_for_times(&socket)? } else { Timestamps::User };
+    let (mut nic, mut hardware) = nics.add(config.interface.as_deref(), options.timestamps);
+    if nic.is_some() && ask_for_hardware_times(&socket).is_err() {
+        (nic, hardware) = (None, Hardware::Unavailable(NoHardwareStamps::SocketRefused));
+    }
     bind(&socket, config)?;
     if multicast {
         join(&socket, config, interface)?;
     }
-    let report = LineReport {
-        line: config.line,
-        rcvbuf_asked_bytes: options.rcvbuf_bytes,
-        rcvbuf_bytes,
-        timestamps,
-        hardware: Hardware::Off,
-    };
+    let report =
+        LineReport { line: config.line, rcvbuf_asked_bytes: options.rcvbuf_bytes, rcvbuf_bytes, timestamps, hardware };
     let presence = config.interface.as_ref().zip(interface).map(|(name, index)| Presence::new(index, name));
-    let line = Line { socket, number: config.line, senders: Senders::of(config), presence, drops_seen: 0 };
+    let line = Line { socket, number: config.line, senders: Senders::of(config), presence, drops_seen: 0, nic };
     Ok((line, report))
 }
 
@@ -128,6 +139,13 @@ pub(crate) fn ask_for_times(socket: &Socket) -> Result<Timestamps, OpenError> {
     }
     socket.require(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1, "SO_TIMESTAMPNS")?;
     Ok(Timestamps::TimestampNs)
+}
+
+/// Asks for the card's times beside the kernel's.
+fn ask_for_hardware_times(socket: &Socket) -> io::Result<()> {
+    let software = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    let hardware = libc::SOF_TIMESTAMPING_RX_HARDWARE | libc::SOF_TIMESTAMPING_RAW_HARDWARE;
+    socket.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, software | hardware)
 }
 
 pub(crate) fn bind(socket: &Socket, config: &LineConfig) -> Result<(), OpenError> {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use barewire_types::TsSource;
+
 use super::filter;
 use super::ring::{Layout, Ring, VNET_LEN};
 use super::{
@@ -10,9 +12,11 @@ use super::{
 use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
 use crate::frames::Lines;
+use crate::hwstamp::NoHardwareStamps;
 use crate::interfaces;
 use crate::kernel::{Timestamps, ask_for_times};
 use crate::membership::{Membership, attach_filter};
+use crate::nic::{Clocks, Hardware, Nics, UserClock};
 use crate::packet::{LineConfig, ReceiverCounters};
 use crate::socket::{Buffer, Socket, check};
 use crate::waits::Waits;
@@ -55,20 +59,35 @@ impl PacketMmapReceiver {
                 None => by_interface.push((index, vec![line])),
             }
         }
-        let (mut taps, mut reports) = (Vec::new(), Vec::new());
+        let (mut taps, mut reports, mut nics) = (Vec::new(), Vec::new(), Nics::default());
         for (nth, (interface, lines)) in by_interface.iter().enumerate() {
-            let (tap, report) = open_tap(*interface, lines, nth as u16, &options)?;
+            let (tap, report) = open_tap(*interface, lines, nth as u16, &options, &mut nics)?;
             taps.push(tap);
             reports.push(report);
         }
         let waits = Waits::new(options.mode, taps.iter().map(|tap| tap.socket.fd()));
         let waits = waits.map_err(|error| OpenError::Os { what: Purpose::Line(first.line), call: "eventfd", error })?;
+        let of = |report: &InterfaceReport| match (options.trailer_times, report.hardware, report.timestamps) {
+            (Some(_), _, _) => TsSource::Capture,
+            (None, Hardware::On { .. }, _) => TsSource::Nic,
+            (None, _, Timestamps::User) => TsSource::User,
+            _ => TsSource::Kernel,
+        };
+        let source = reports.iter().map(of).max_by_key(|source| *source as u8).unwrap_or(TsSource::None);
+        // The ring has one time for each frame: beside a card's, the thread takes its own.
+        let own =
+            source == TsSource::User || reports.iter().any(|report| matches!(report.hardware, Hardware::On { .. }));
+        let clock = if own { UserClock::calibrated() } else { UserClock::system() };
+        let clocks = Clocks { source, nic_bound_ns: nics.bound_ns(), user_bound_ns: clock.bound_ns() };
         Ok(PacketMmapReceiver {
             taps,
             memberships,
             waits,
             batch: options.batch,
-            timestamps: options.timestamps,
+            timestamps: options.timestamps.by_kernel(),
+            nics,
+            clock,
+            clocks,
             version: options.version,
             long: vec![0; VNET_LEN + LONGEST_FRAME].into(),
             counters: ReceiverCounters::default(),
@@ -83,6 +102,7 @@ fn open_tap(
     lines: &[&LineConfig],
     nth: u16,
     options: &PacketMmapOptions,
+    nics: &mut Nics,
 ) -> Result<(Tap, InterfaceReport), OpenError> {
     let what = Purpose::Line(lines.first().map_or(0, |line| line.line));
     // Protocol 0: nothing comes in before all is set up and the socket is bound.
@@ -106,7 +126,7 @@ fn open_tap(
     }
     // The ring always has times. Asking for them makes the kernel take them when the packet arrives, not when it is
     // copied into the ring.
-    let timestamps = if options.timestamps { ask_for_times(&socket)? } else { Timestamps::User };
+    let timestamps = if options.timestamps.by_kernel() { ask_for_times(&socket)? } else { Timestamps::User };
     let layout = give_ring(&socket, options).map_err(|error| socket.os("PACKET_RX_RING", error))?;
     let ring = Ring::map(socket.fd(), layout).map_err(|error| socket.os("mmap", error))?;
     bind(&socket, interface).map_err(|error| socket.os("bind", error))?;
@@ -116,6 +136,11 @@ fn open_tap(
     match hardware(&socket).map_err(|error| socket.os("getsockname", error))? {
         libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => {}
         _ => return Err(OpenError::NotEthernet { what, interface: name }),
+    }
+    let (mut nic, mut stamps) = nics.add(Some(&name), options.timestamps);
+    let raw = libc::SOF_TIMESTAMPING_RAW_HARDWARE as libc::c_int;
+    if nic.is_some() && socket.set(libc::SOL_PACKET, libc::PACKET_TIMESTAMP, raw).is_err() {
+        (nic, stamps) = (None, Hardware::Unavailable(NoHardwareStamps::SocketRefused));
     }
     let fanout_group = match options.fanout {
         None => None,
@@ -133,10 +158,16 @@ fn open_tap(
         slots: layout.units,
         filter_len: program.len(),
         timestamps,
+        hardware: stamps,
         fanout_group,
     };
     Ok((
-        Tap { socket, ring, lines: Lines::new(lines.iter().copied(), None).with_trailer_times(options.trailer_times) },
+        Tap {
+            socket,
+            ring,
+            lines: Lines::new(lines.iter().copied(), None).with_trailer_times(options.trailer_times),
+            nic,
+        },
         report,
     ))
 }

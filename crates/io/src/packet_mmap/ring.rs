@@ -15,7 +15,6 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use barewire_types::UnixNanos;
 use libc::{tpacket_block_desc, tpacket_hdr_v1, tpacket2_hdr, tpacket3_hdr};
 
 use super::Version;
@@ -28,6 +27,22 @@ const VNET_FLAG_NEEDS_CSUM: u8 = 1;
 const VNET_FLAG_DATA_VALID: u8 = 2;
 const VNET_GSO_UDP_L4: u8 = 5;
 
+/// Whose time a frame's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stamp {
+    /// The kernel's, taken when the packet arrived, or else when it was put into the ring.
+    Kernel,
+    /// The card's, by the card's clock.
+    Card,
+}
+
+impl Stamp {
+    #[inline]
+    fn of(status: u32) -> Stamp {
+        if status & libc::TP_STATUS_TS_RAW_HARDWARE as u32 != 0 { Stamp::Card } else { Stamp::Kernel }
+    }
+}
+
 /// What the kernel says of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'a> {
@@ -37,7 +52,9 @@ pub(super) struct Frame<'a> {
     pub(super) original_len: usize,
     /// Whether all of it waits at the socket as well.
     pub(super) copied: bool,
-    pub(super) time: UnixNanos,
+    /// By the clock that `stamp` names.
+    pub(super) time: u64,
+    pub(super) stamp: Stamp,
     /// The control word of a tag that was taken out of it.
     pub(super) tag: Option<u16>,
     pub(super) vnet: Vnet,
@@ -151,6 +168,7 @@ impl Ring {
             original_len: header.tp_len as usize,
             copied: status & libc::TP_STATUS_COPY != 0,
             time: time(header.tp_sec, header.tp_nsec),
+            stamp: Stamp::of(status),
             tag,
             vnet,
         })
@@ -197,6 +215,7 @@ impl Ring {
                 original_len: header.tp_len as usize,
                 copied: false,
                 time: time(header.tp_sec, header.tp_nsec),
+                stamp: Stamp::of(header.tp_status),
                 tag,
                 vnet,
             });
@@ -245,8 +264,8 @@ impl Ring {
 }
 
 #[inline]
-fn time(seconds: u32, nanos: u32) -> UnixNanos {
-    UnixNanos(clock::nanos(libc::timespec { tv_sec: seconds.into(), tv_nsec: nanos.into() }))
+fn time(seconds: u32, nanos: u32) -> u64 {
+    clock::nanos(libc::timespec { tv_sec: seconds.into(), tv_nsec: nanos.into() })
 }
 
 impl Drop for Ring {

@@ -7,7 +7,7 @@ use barewire_io::af_xdp::{AfXdpOptions, AfXdpReceiver, Attach};
 use barewire_io::io_uring::{IoUringOptions, IoUringReceiver, SqPoll};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode};
 use barewire_io::packet_mmap::{Fanout, PacketMmapOptions, PacketMmapReceiver, Version};
-use barewire_io::{LineConfig, OpenError, Packet, Receiver, ReceiverCounters, TrailerTimes, Waker};
+use barewire_io::{LineConfig, OpenError, Packet, Receiver, ReceiverCounters, Stamps, TrailerTimes, Waker};
 use barewire_types::{TsSource, UnixNanos};
 
 use crate::net::PATIENCE;
@@ -47,7 +47,7 @@ impl Path {
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub mode: Mode,
-    pub timestamps: bool,
+    pub timestamps: Stamps,
     /// Longest payload that is sure to come whole; `None` for any.
     pub max_datagram: Option<usize>,
     /// The least buffers that the path takes.
@@ -56,8 +56,14 @@ pub struct Setup {
     pub trailer_times: Option<TrailerTimes>,
 }
 
-pub const PLAIN: Setup =
-    Setup { mode: Mode::Busy, timestamps: true, max_datagram: None, tiny: false, fanout: None, trailer_times: None };
+pub const PLAIN: Setup = Setup {
+    mode: Mode::Busy,
+    timestamps: Stamps::Auto,
+    max_datagram: None,
+    tiny: false,
+    fanout: None,
+    trailer_times: None,
+};
 pub const BLOCKING: Setup = Setup { mode: Mode::Blocking, ..PLAIN };
 
 #[allow(clippy::large_enum_variant, reason = "there are few")]

@@ -52,7 +52,13 @@ impl Feed {
                 self.row();
             }
             Outcome::Ahead => {
-                let came = Came { at: UnixNanos(at), ts_recv: UnixNanos(at), ts_source: TsSource::User, line: 0 };
+                let came = Came {
+                    at: UnixNanos(at),
+                    ts_recv: UnixNanos(at),
+                    ts_source: TsSource::User,
+                    degraded: false,
+                    line: 0,
+                };
                 (first..first + count).for_each(|n| {
                     self.sequencer.hold(Seq(n), &message(n), came);
                 });
@@ -169,8 +175,13 @@ fn a_hole_that_is_filled_proves_nothing_of_what_lies_behind() {
     feed.packet(5 * MS - 2, 900, Content::Heartbeat);
     // A server's reply.
     assert!(feed.sequencer.misses(SessionId(7), Seq(2)));
-    let came =
-        Came { at: UnixNanos(5 * MS - 2), ts_recv: UnixNanos(1), ts_source: TsSource::User, line: MAX_LINES as u8 };
+    let came = Came {
+        at: UnixNanos(5 * MS - 2),
+        ts_recv: UnixNanos(1),
+        ts_source: TsSource::User,
+        degraded: false,
+        line: MAX_LINES as u8,
+    };
     assert_eq!(feed.sequencer.hold(Seq(2), &message(2), came), Stored::New);
     feed.row();
     assert_eq!(feed.delivered, [1, 2, 3, 4]);

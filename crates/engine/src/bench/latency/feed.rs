@@ -46,6 +46,7 @@ impl Visitor for Drive<'_> {
                     ts_recv: packet.ts_recv,
                     ts_source: packet.ts_source,
                     seen: packet.seen,
+                    degraded: packet.degraded,
                 });
             })?;
             if pipeline.is_waiting() {
