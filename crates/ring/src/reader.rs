@@ -219,6 +219,11 @@ impl Reader {
         self.position.next = self.position.next.max(self.published());
     }
 
+    /// Goes on at event `position`, without counting what that passes over as lost. What is no longer in the ring then is.
+    pub fn go_to(&mut self, position: u64) {
+        self.position.next = position;
+    }
+
     /// The number of the next event to be read.
     pub fn position(&self) -> u64 {
         self.position.next

@@ -5,12 +5,14 @@
 //! then between naps that grow with the silence, to a thirty-second of it. What comes after a silence is found late by at
 //! most that part of it, and an idle reader costs next to nothing.
 
+use crate::filter::Filter;
+use crate::layout::RingRecord;
 use crate::reader::Reader;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,8 +24,6 @@ const SHORTEST: Duration = Duration::from_micros(20);
 const LONGEST: Duration = Duration::from_millis(1);
 /// A nap is this part of the silence so far.
 const PART: u32 = 32;
-/// Nothing is being watched.
-const IDLE: u64 = u64::MAX;
 
 /// How a reader waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -142,12 +142,30 @@ impl AsFd for Bell {
     }
 }
 
+/// What a watch is to look for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Order {
+    /// Whether somebody waits.
+    is_open: bool,
+    /// Counts the orders: what was found for another is of no use.
+    number: u64,
+    /// Where whoever waits is.
+    from: u64,
+    /// From there to here, the filter kept everything back.
+    passed: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
     bell: Bell,
-    /// The event to wait for, or [`IDLE`].
-    target: AtomicU64,
+    order: Mutex<Order>,
     stop: AtomicBool,
+}
+
+impl Shared {
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A thread that watches a ring and makes a descriptor readable when there is something to read.
@@ -161,24 +179,31 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch over the ring that this reader reads.
-    pub fn new(reader: &Reader, wait: Wait) -> io::Result<Watch> {
-        let shared =
-            Arc::new(Shared { bell: Bell::new()?, target: AtomicU64::new(IDLE), stop: AtomicBool::new(false) });
+    /// A watch over the ring that this reader reads, for what passes the filter.
+    pub fn new(reader: &Reader, filter: Option<Filter>, wait: Wait) -> io::Result<Watch> {
+        let shared = Arc::new(Shared { bell: Bell::new()?, order: Mutex::default(), stop: AtomicBool::new(false) });
         let (theirs, reader) = (Arc::clone(&shared), reader.clone());
         let thread =
-            thread::Builder::new().name("barewire-watch".into()).spawn(move || watch(&theirs, &reader, wait))?;
+            thread::Builder::new().name("barewire-watch".into()).spawn(move || watch(&theirs, reader, filter, wait))?;
         Ok(Watch { shared, thread: Some(thread) })
     }
 
-    /// Makes the descriptor readable as soon as event `position` can be read or was overwritten, or the ring is closed.
-    /// Once for each call.
+    /// Makes the descriptor readable as soon as an event from `position` on passes the filter or was overwritten, or the
+    /// ring is closed. Once for each call.
     pub fn arm(&self, position: u64) {
-        // The ordering is `unpark`'s.
-        self.shared.target.store(position, Ordering::Release);
+        let mut order = self.shared.order();
+        *order = Order { is_open: true, number: order.number + 1, from: position, passed: position };
+        drop(order);
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
+    }
+
+    /// How far a reader at `position` may go on without reading: the watch has seen that the filter keeps all of it back.
+    /// Without this, a reader that waits while nothing for it comes would be overrun in the end.
+    pub fn passed(&self, position: u64) -> u64 {
+        let order = self.shared.order();
+        if order.from <= position { order.passed.max(position) } else { position }
     }
 
     /// Makes the descriptor unreadable again.
@@ -203,17 +228,37 @@ impl Drop for Watch {
     }
 }
 
-fn watch(shared: &Shared, reader: &Reader, wait: Wait) {
+fn watch(shared: &Shared, mut reader: Reader, mut filter: Option<Filter>, wait: Wait) {
     let mut patience = Patience::new(wait);
     while !shared.stop.load(Ordering::Acquire) {
-        let target = shared.target.load(Ordering::Acquire);
-        if target == IDLE {
+        let order = *shared.order();
+        if !order.is_open {
             thread::park();
-        } else if reader.is_there(target) || reader.is_closed() {
+            continue;
+        }
+        // Before the look: what was published before the ring was closed is then seen.
+        let closed = reader.is_closed();
+        let (came, passed) = match &mut filter {
+            None => (reader.is_there(order.from), order.from),
+            Some(filter) => {
+                reader.go_to(order.passed);
+                let read = reader.read_filtered(filter, &mut [RingRecord::ZERO]);
+                // Where something was lost, what passed before is for the reader to count.
+                let passed = if read.lost == 0 { order.passed + read.passed_over } else { order.passed };
+                (read.count > 0 || read.lost > 0, passed)
+            }
+        };
+        if came || closed || passed > order.passed {
             patience.came();
-            // Unless another watch was asked for meanwhile.
-            let _ = shared.target.compare_exchange(target, IDLE, Ordering::AcqRel, Ordering::Relaxed);
-            shared.bell.ring();
+            let mut now = shared.order();
+            if now.number == order.number {
+                let found = came || (closed && passed == order.passed);
+                (now.passed, now.is_open) = (passed, !found);
+                drop(now);
+                if found {
+                    shared.bell.ring();
+                }
+            }
         } else {
             patience.pause();
         }

@@ -3,6 +3,8 @@
 mod c;
 mod common;
 mod damaged;
+mod permissions;
 mod processes;
+mod readers;
 mod ring;
 mod threads;

@@ -262,34 +262,6 @@ fn readers_in_other_processes() {
     assert!(slow[1] > 0, "a reader that sleeps kept up with one that publishes three million events");
 }
 
-/// Another user, and not of the group: may neither read the ring nor take its name, even when its producer is gone.
-#[test]
-fn strangers_are_refused() {
-    // SAFETY: always succeeds.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("skipped: only root can start a process of another user");
-        return;
-    }
-    let ring = unique("stranger");
-    let producer = Producer::create(&named(&ring, 64)).unwrap();
-    let name = ring.clone();
-    let stranger = thread::spawn(move || {
-        // By system call: the library's functions would change every thread's user, these change this one's.
-        // SAFETY: three calls with plain numbers; the thread does nothing else and ends.
-        unsafe {
-            assert_eq!(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()), 0);
-            assert_eq!(libc::syscall(libc::SYS_setresgid, -1, 65_534, -1), 0);
-            assert_eq!(libc::syscall(libc::SYS_setresuid, -1, 65_534, -1), 0);
-        }
-        (Reader::attach(&name).err(), Producer::create(&named(&name, 64)).err())
-    });
-    let operation = "open the ring that has the name";
-    let refused =
-        (Some(RingError::Permission { operation: "open the ring" }), Some(RingError::Permission { operation }));
-    assert_eq!(stranger.join().unwrap(), refused);
-    assert_eq!(Reader::attach(&ring).unwrap().info().epoch, producer.epoch());
-}
-
 /// Producers that start at once: one gets the name, and whoever does not is told that it is in use.
 #[test]
 fn producers_that_start_at_once() {
