@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ._example import EXAMPLE_CONFIG
     from ._feed import Feed
     from ._lines import LineStats
+    from ._native import NATIVE_DTYPES, TOP_DTYPE, NativeStrategy, native
     from ._records import (
         BBO_DTYPE,
         GAP_DTYPE,
@@ -84,10 +85,12 @@ __all__ = [
     "GAP_REASONS",
     "LEVEL_DTYPE",
     "MBO_DTYPE",
+    "NATIVE_DTYPES",
     "ORDER_DTYPE",
     "RECORD_DTYPE",
     "STATUS_CODES",
     "STATUS_DTYPE",
+    "TOP_DTYPE",
     "UNDEF_PRICE",
     "UNDEF_SIZE",
     "BarewireError",
@@ -105,6 +108,7 @@ __all__ = [
     "GapEvent",
     "LineStats",
     "MboEvent",
+    "NativeStrategy",
     "ProducerGone",
     "ProtocolError",
     "Quote",
@@ -120,6 +124,7 @@ __all__ = [
     "fields",
     "message_dtypes",
     "message_fields",
+    "native",
     "protocols",
     "replay",
     "u48",
@@ -145,6 +150,7 @@ _HOMES = {
     "_example": ("EXAMPLE_CONFIG",),
     "_feed": ("Feed",),
     "_lines": ("LineStats",),
+    "_native": ("NATIVE_DTYPES", "TOP_DTYPE", "NativeStrategy", "native"),
     "_records": (
         "BBO_DTYPE",
         "GAP_DTYPE",

@@ -9,6 +9,7 @@ __all__ = [
     "LatencyBench",
     "Replay",
     "Ring",
+    "NativeTarget",
     "Simulator",
     "__version__",
     "bench_book",
@@ -182,6 +183,28 @@ class Inspector:
     def __new__(
         cls,
         source: str | int,
+# --- strategies in the loop ---
+
+# Compiled functions `void f(event *, top *, state *)`, by kind ("mbo", "bbo", "gap", "status"), that a feed's thread calls.
+# functions: (kind, address). state: a writable buffer of whole words. errors_at: where in it failures are counted.
+# keep: what the functions need to stay there.
+@final
+class NativeTarget:
+    def __new__(
+        cls,
+        functions: list[tuple[str, int]],
+        state: Any,
+        *,
+        errors_at: int | None,
+        slow_ns: int,
+        keep: object,
+    ) -> NativeTarget: ...
+    # Whether a feed or a replay has it.
+    @property
+    def taken(self) -> bool: ...
+    # The state as it was between two calls, into a buffer of its size. False: no such moment within a second.
+    def snapshot_into(self, buffer: Any) -> bool: ...
+
         *,
         protocol: str,
         format: str | None = None,
@@ -207,9 +230,10 @@ class Simulator:
     #  "glimpse": the same | None, "digest": bool}
     def __new__(cls, config: dict[str, Any]) -> Simulator: ...
     # In the caller's thread, without the GIL; Ctrl-C ends the session properly. The report.
+        native: NativeTarget | None = None,
     def run(self) -> dict[str, Any]: ...
     # On a thread of its own.
-    def start(self) -> None: ...
+    def start(self, native: NativeTarget | None = None) -> None: ...
     # Ends the session; the report.
     def stop(self) -> dict[str, Any]: ...
     @property

@@ -18,6 +18,8 @@ from ._defaults import DEFAULT_PROTOCOL, RECORD_KINDS
 from ._errors import ConfigError, FormatError, ProtocolError
 from ._impair import LINE_LETTERS, Given, parse_impairments, parse_servers
 from ._lines import LineStats, line_stats
+from ._native import NativeStrategy, check_records
+from ._reader import DEFAULT_BATCH_RECORDS, Scratch
 from ._records import protocols
 from ._ring import DEFAULT_BATCH_RECORDS, Scratch
 from ._stats import FeedStats, make_stats
@@ -52,6 +54,7 @@ def replay(
     hold_us: int | None = None,
     timestamps: str = "capture",
     digest: bool = False,
+    native: NativeStrategy | None = None,
     batch_records: int = DEFAULT_BATCH_RECORDS,
 ) -> Replay:
     """Opens a capture (pcap, pcapng) or an exchange file (BinaryFILE), plain, gzip or zstd, to iterate over its events.
@@ -85,6 +88,8 @@ def replay(
             these is there beyond doubt. A packet that has none to believe keeps the file's time; `Replay.warnings` and
             the statistics `switch_times`, `switch_times_missing`, `switch_times_implausible` say how many.
         digest: compute `Replay.events_digest()`.
+        native: a strategy that is called for each event as a live feed's thread would call it (`barewire.native`);
+            `Replay.run()` without a strategy runs it to the end of the file.
         batch_records: most records of one batch.
 
     Raises ConfigError for an argument, ProtocolError, FormatError where the contents are something else, OSError.
@@ -98,6 +103,8 @@ def replay(
     chosen = [records] if isinstance(records, str) else list(records)
     if not chosen or set(chosen) - set(RECORD_KINDS):
         expected = " or ".join(map(repr, RECORD_KINDS)) + ", or both"
+    if native is not None:
+        check_records(native, chosen)
         raise ConfigError(f"records {chosen!r}: expected {expected}", key="records", value=chosen, expected=expected)
     name, opened = open_source(source)
     with naming(name):
@@ -115,6 +122,7 @@ def replay(
             hold_us=hold_us,
             timestamps=timestamps,
             way=way,
+            native=None if native is None else native.target,
             digest=digest,
         )
     made = Replay(core, name, chosen, frozenset(symbols or ()), batch_records, progress)
@@ -320,8 +328,10 @@ class Replay:
                 break
         return count, 0
 
-    def run(self, strategy: Strategy, *, batch_messages: int | None = 1) -> None:
-        """Calls the strategy for every event of the file, in this thread.
+    def run(self, strategy: Strategy | None = None, *, batch_messages: int | None = 1) -> None:
+        """Calls the strategy for every event of the file, in this thread. Without one, reads to the end of the file,
+
+        for a native strategy or for the books.
 
         A book that a callback looks at stands exactly after the message that the event came from, as it would live; no
         look into the future. A strategy that looks at no book runs faster with a larger `batch_messages`, or `None` for
@@ -333,6 +343,10 @@ class Replay:
         self._step = batch_messages
         if not self._progress:
             run_strategy(strategy, self, self, self.records, lambda: True, None)
+        if strategy is None:
+            for _ in self:
+                pass
+            return
             return
         from ._progress import bar
 

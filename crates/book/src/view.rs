@@ -7,18 +7,26 @@ use crate::orders::OrderRecord;
 use alloc::vec::Vec;
 use barewire_types::{Prefetch, Price, Side};
 
-/// The best bid and offer of one book.
+/// The best bid and offer of one book. Callbacks in other languages get it as it is: 32 bytes, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Top {
     /// The best bid; undefined where nobody bids.
     pub bid_price: Price,
-    /// Size of all orders at the best bid.
-    pub bid_size: u64,
     /// The best offer; undefined where nobody offers.
     pub ask_price: Price,
+    /// Size of all orders at the best bid.
+    pub bid_size: u64,
     /// Size of all orders at the best offer.
     pub ask_size: u64,
 }
+
+impl Top {
+    /// Of a book without orders.
+    pub const EMPTY: Top = Top { bid_price: Price::UNDEF, ask_price: Price::UNDEF, bid_size: 0, ask_size: 0 };
+}
+
+const _: () = assert!(size_of::<Top>() == 32);
 
 /// One price level.
 ///

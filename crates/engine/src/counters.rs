@@ -154,6 +154,16 @@ counters! {
     SwitchTimesCorrected = "switch_times_corrected",
     /// Times a line went silent for longer than its heartbeats allow.
     LineFailures = "line_failures",
+    /// Calls of the strategy that is compiled into the loop.
+    CallbackCalls = "callback_calls",
+    /// Those of them that failed: an exception in a compiled Python function.
+    CallbackErrors = "callback_errors",
+    /// Those of them that took longer than the strategy's `slow_us`; the feed waited.
+    CallbackSlow = "callback_slow",
+    /// How long all calls took, ns.
+    CallbackTime = "callback_ns",
+    /// How long the longest call took, ns.
+    CallbackLongest = "callback_longest_ns",
     /// Packets received on line A (the first configured).
     LineAPackets = "line_a_packets",
     /// Messages whose first copy came on line A.

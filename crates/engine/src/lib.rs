@@ -5,6 +5,8 @@
 //! - [`live`]: the feed thread; [`replay`]: the same pipeline over a file, in the caller's thread.
 //! - [`receive`]: which way packets come in.
 //! - [`recovery`]: what a feed asks of the world when messages are missing.
+//! - [`native`]: a strategy that the feed's thread calls.
+//! - [`align`]: several feeds' records as one stream.
 //! - [`inspect`]: messages of a file as text.
 //! - [`counters`]: every statistic; [`sink`]: where records go.
 //! - [`bench`]: how fast the parts are.
@@ -18,6 +20,7 @@ pub mod inspect;
 pub mod live;
 pub mod nasdaq;
 pub mod pipeline;
+pub mod native;
 pub mod receive;
 pub mod recovery;
 pub mod replay;

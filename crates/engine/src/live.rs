@@ -21,6 +21,7 @@ use barewire_ring::{Producer, Reader, RingConfig, RingError};
 
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
+use crate::native::Native;
 use crate::pipeline::{Input, LineSummary, Pipeline, REPLIES, Sequencing};
 use crate::receive::{ReceivePath, Visitor};
 use crate::recovery::{LiveServices, RecoveryConfig, ServicesError};
@@ -124,13 +125,23 @@ impl Live {
     ///
     /// Every [`StartError`]; nothing is left open then.
     pub fn start(config: LiveConfig) -> Result<Live, StartError> {
+        Live::start_calling(config, None)
+    }
+
+    /// As [`start`](Self::start), with a strategy that the thread calls for every event.
+    ///
+    /// # Errors
+    ///
+    /// Every [`StartError`]; nothing is left open then.
+    pub fn start_calling(config: LiveConfig, native: Option<Native>) -> Result<Live, StartError> {
         let (path, lines, names) = (config.receive.clone(), config.lines.clone(), config.line_names.clone());
         let waits = path.waits();
-        path.open(&lines, &names, Start { config, waits }).map_err(StartError::Open)?
+        path.open(&lines, &names, Start { config, native, waits }).map_err(StartError::Open)?
     }
 
     fn start_with<R: Receiver + Send + 'static>(
         mut config: LiveConfig,
+        native: Option<Native>,
         mut receiver: R,
         waits: bool,
         mut report: Vec<String>,
@@ -150,7 +161,10 @@ impl Live {
         let producer = Producer::create(&config.ring).map_err(StartError::Ring)?;
         let reader = producer.reader();
         let waker = intake.receiver.waker();
-        let pipeline = Pipeline::new(books, producer, publisher_id, config.sequencing);
+        let mut pipeline = Pipeline::new(books, producer, publisher_id, config.sequencing);
+        if let Some(native) = native {
+            pipeline.call(native);
+        }
 
         let stop = Arc::new(AtomicBool::new(false));
         let (tasks, inbox) = channel();
@@ -276,6 +290,7 @@ impl Drop for Live {
 /// Starts a feed on the receive path that was opened for it.
 struct Start {
     config: LiveConfig,
+    native: Option<Native>,
     waits: bool,
 }
 
@@ -283,7 +298,7 @@ impl Visitor for Start {
     type Output = Result<Live, StartError>;
 
     fn visit<R: Receiver + Send + 'static>(self, receiver: R, report: Vec<String>) -> Self::Output {
-        Live::start_with(self.config, receiver, self.waits, report)
+        Live::start_with(self.config, self.native, receiver, self.waits, report)
     }
 }
 

@@ -9,11 +9,11 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-use barewire_book::{BookError, Books, Capacity, Change, OutOfMemory};
+use barewire_book::{BookError, Books, Capacity, Change, OutOfMemory, Top};
 use barewire_io::memory;
 use barewire_line::{Content, SessionId};
 use barewire_types::{
-    Action, Bbo, Flags, Mbo, Prefetch, Price, RecordKind, Seq, Side, Status, StatusCode, TsSource, UnixNanos,
+    Action, Bbo, Flags, Mbo, Prefetch, Price, Record, RecordKind, Seq, Side, Status, StatusCode, TsSource, UnixNanos,
 };
 use barewire_wire::itch50::{self, ItchError, Message};
 use barewire_wire::moldudp64::{Messages, Packet, PacketKind, Request, Session};
@@ -240,7 +240,7 @@ impl<P: Prefetch> Nasdaq<P> {
         }
         self.instruments.retain(|instrument| instrument.id != at.instrument);
         if self.books.clear(at.instrument).is_ok() && self.publish.mbo {
-            out.push(self.mbo(at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
+            self.tell(at, self.mbo(at, Action::Clear, Side::None, 0, Price::UNDEF, 0), out);
         }
     }
 
@@ -264,13 +264,26 @@ impl<P: Prefetch> Nasdaq<P> {
         }
     }
 
+    /// Publishes a record of an instrument, or of the whole feed where that is 0.
+    #[inline(always)]
+    fn tell<S: Sink>(&self, at: &At<'_>, record: impl Into<Record>, out: &mut Publisher<S>) {
+        out.push_of(record, || self.top(at.instrument));
+    }
+
+    /// For callbacks: out of the way of feeds that have none.
+    #[cold]
+    #[inline(never)]
+    fn top(&self, instrument: u32) -> Top {
+        self.books.top(instrument)
+    }
+
     #[inline(always)]
     fn bbo<S: Sink>(&self, at: &At<'_>, out: &mut Publisher<S>) {
         if !self.publish.bbo {
             return;
         }
         let top = self.books.top(at.instrument);
-        out.push(Bbo {
+        let bbo = Bbo {
             ts_event: at.ts_event,
             ts_recv: at.context.ts_recv.0,
             sequence: at.context.sequence,
@@ -283,7 +296,8 @@ impl<P: Prefetch> Nasdaq<P> {
             ask_price: top.ask_price.0,
             bid_size: u32::try_from(top.bid_size).unwrap_or(u32::MAX),
             ask_size: u32::try_from(top.ask_size).unwrap_or(u32::MAX),
-        });
+        };
+        out.push_of(bbo, || top);
     }
 
     fn status<S: Sink>(
@@ -295,7 +309,7 @@ impl<P: Prefetch> Nasdaq<P> {
         value: u64,
         out: &mut Publisher<S>,
     ) {
-        out.push(Status {
+        let status = Status {
             ts_event: at.ts_event,
             ts_recv: at.context.ts_recv.0,
             sequence: at.context.sequence,
@@ -309,7 +323,8 @@ impl<P: Prefetch> Nasdaq<P> {
             state,
             reason,
             reserved: [0; 10],
-        });
+        };
+        self.tell(at, status, out);
     }
 
     /// An order enters a book.
@@ -327,7 +342,7 @@ impl<P: Prefetch> Nasdaq<P> {
         match self.books.add(at.instrument, id, side, itch50::price4(price), shares) {
             Ok(change) => {
                 if self.publish.mbo {
-                    out.push(self.mbo(at, Action::Add, side, id, change.price, shares));
+                    self.tell(at, self.mbo(at, Action::Add, side, id, change.price, shares), out);
                 }
                 if change.top_changed {
                     self.bbo(at, out);
@@ -354,7 +369,7 @@ impl<P: Prefetch> Nasdaq<P> {
     #[inline(always)]
     fn taken<S: Sink>(&self, at: &At<'_>, id: u64, change: &Change, out: &mut Publisher<S>) {
         if self.publish.mbo {
-            out.push(self.mbo(at, Action::Cancel, change.side, id, change.price, change.size));
+            self.tell(at, self.mbo(at, Action::Cancel, change.side, id, change.price, change.size), out);
         }
         if change.top_changed {
             self.bbo(at, out);
@@ -378,9 +393,9 @@ impl<P: Prefetch> Nasdaq<P> {
                 if self.publish.mbo {
                     let price = price.unwrap_or(change.price);
                     if printable {
-                        out.push(self.mbo(at, Action::Trade, change.side.opposite(), 0, price, change.size));
+                        self.tell(at, self.mbo(at, Action::Trade, change.side.opposite(), 0, price, change.size), out);
                     }
-                    out.push(self.mbo(at, Action::Fill, change.side, id, price, change.size));
+                    self.tell(at, self.mbo(at, Action::Fill, change.side, id, price, change.size), out);
                 }
                 self.taken(at, id, &change, out);
                 reduced(&change, shares)
@@ -391,7 +406,7 @@ impl<P: Prefetch> Nasdaq<P> {
 
     fn trade<S: Sink>(&self, at: &At<'_>, price: u32, size: u32, out: &mut Publisher<S>) -> Counter {
         if self.publish.mbo && size > 0 {
-            out.push(self.mbo(at, Action::Trade, Side::None, 0, itch50::price4(price), size));
+            self.tell(at, self.mbo(at, Action::Trade, Side::None, 0, itch50::price4(price), size), out);
         }
         Counter::MessagesTrade
     }
@@ -498,7 +513,7 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
     fn restart<S: Sink>(&mut self, context: &Context, out: &mut Publisher<S>) {
         self.empty();
         let at = At { context, instrument: 0, ts_event: 0, flags: context.flags.0 };
-        out.push(self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
+        self.tell(&at, self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0), out);
         self.status(&at, StatusCode::SessionStart, 0, [0; 4], 0, out);
     }
 
@@ -511,7 +526,7 @@ impl<P: Prefetch> Venue for Nasdaq<P> {
         self.publish.bbo = false;
         let at = At { context, instrument: 0, ts_event: 0, flags: context.flags.0 };
         if self.publish.mbo {
-            out.push(self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0));
+            self.tell(&at, self.mbo(&at, Action::Clear, Side::None, 0, Price::UNDEF, 0), out);
         }
     }
 
@@ -613,9 +628,13 @@ impl<P: Prefetch> Nasdaq<P> {
                     Ok(replaced) => {
                         let at = At { instrument: replaced.instrument, ..at!(m) };
                         if self.publish.mbo {
-                            out.push(self.mbo(&at, Action::Cancel, replaced.side, old, replaced.price, replaced.size));
+                            self.tell(
+                                &at,
+                                self.mbo(&at, Action::Cancel, replaced.side, old, replaced.price, replaced.size),
+                                out,
+                            );
                             if replaced.refused.is_none() {
-                                out.push(self.mbo(&at, Action::Add, replaced.side, new, price, shares));
+                                self.tell(&at, self.mbo(&at, Action::Add, replaced.side, new, price, shares), out);
                             }
                         }
                         if replaced.top_changed {

@@ -9,6 +9,7 @@ pub use barewire_line::{Lags, LineStats, MAX_LINES};
 use barewire_types::{Flags, Gap, GapReason, RecordKind, Seq, Status, StatusCode, TsSource, UnixNanos};
 
 use crate::counters::{Counter, Counters};
+use crate::native::Native;
 use crate::sink::{Publisher, Sink};
 use crate::venue::{Context, Framed, Framing, Venue};
 
@@ -501,7 +502,20 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.counters.set(Counter::MessagesHeld, self.sequencer.held().into());
         self.counters.set(Counter::NextSequence, self.sequencer.next().0);
         self.counters.set(Counter::Records, self.out.published());
+        if let Some(native) = self.out.native() {
+            native.report(&mut self.counters);
+        }
         &mut self.counters
+    }
+
+    /// From here on, every record is handed to a callback as well, right after it was published.
+    pub fn call(&mut self, native: Native) {
+        self.out.call(native);
+    }
+
+    /// There is nothing more to come: the callback is let go of.
+    pub(crate) fn end_calls(&mut self) {
+        self.out.end_calls();
     }
 
     /// The venue, and through it the books.

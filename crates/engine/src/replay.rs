@@ -18,6 +18,7 @@ use crate::counters::{Counter, Counters};
 use crate::digest::EventsDigest;
 use crate::live::{Books, advise_huge};
 use crate::nasdaq::{Nasdaq, Setup};
+use crate::native::Native;
 use crate::pipeline::{Input, LineSummary, Pipeline, Sequencing};
 use crate::recovery::NoServices;
 use crate::sink::Memory;
@@ -161,6 +162,11 @@ impl Replay {
         self.way = Some(Way::new(network, copies));
     }
 
+    /// Calls a strategy for every event, as a live feed would; before the first [`read`](Self::read).
+    pub fn call(&mut self, native: Native) {
+        self.pipeline.call(native);
+    }
+
     /// From here on, records that are read are digested.
     pub fn digest_events(&mut self) {
         self.digest = Some(EventsDigest::default());
@@ -240,6 +246,9 @@ impl Replay {
                 }
                 let last = UnixNanos(self.pipeline.counters().get(Counter::LastPacketTime));
                 self.pipeline.flush(last);
+            }
+            if self.at_end {
+                self.pipeline.end_calls();
             }
         }
         let drained = self.taken == self.pipeline.sink_mut().records.len();

@@ -17,6 +17,7 @@ use pyo3::types::PyDict;
 use crate::books::{self, Top};
 use crate::errors;
 use crate::lines;
+use crate::native::NativeTarget;
 use crate::receive::ReceiveOptions;
 use crate::ring::{Ring, ring_error};
 
@@ -253,6 +254,8 @@ impl Config {
 pub struct Feed {
     config: LiveConfig,
     live: Option<Live>,
+    /// What the thread calls. After `live`, so that it is there for as long as the thread.
+    native: Option<Py<NativeTarget>>,
     /// The process that started the thread: a fork has a copy of the handle, and no thread.
     pid: u32,
 }
@@ -318,17 +321,20 @@ fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
 impl Feed {
     #[new]
     fn new(py: Python<'_>, config: Config) -> PyResult<Feed> {
-        Ok(Feed { config: config.live(py)?, live: None, pid: std::process::id() })
+        Ok(Feed { config: config.live(py)?, live: None, native: None, pid: std::process::id() })
     }
 
-    /// Opens the lines and the ring, and starts the thread.
-    fn start(&mut self, py: Python<'_>) -> PyResult<()> {
+    /// Opens the lines and the ring, and starts the thread; it calls `native` for every event.
+    #[pyo3(signature = (native = None))]
+    fn start(&mut self, py: Python<'_>, native: Option<Py<NativeTarget>>) -> PyResult<()> {
         if self.live.is_some() {
             return Err(PyRuntimeError::new_err("the feed was started already; make a new one to start again"));
         }
         let config = self.config.clone();
-        let live = py.detach(|| Live::start(config)).map_err(|error| start_error(py, &error))?;
+        let called = native.as_ref().map(|native| native.get().take(py)).transpose()?;
+        let live = py.detach(|| Live::start_calling(config, called)).map_err(|error| start_error(py, &error))?;
         self.live = Some(live);
+        self.native = native;
         self.pid = std::process::id();
         Ok(())
     }

@@ -18,6 +18,7 @@ mod lines;
 mod listener;
 mod long_call;
 mod receive;
+mod native;
 mod replay;
 mod ring;
 mod sim;
@@ -46,6 +47,8 @@ mod _core {
     use super::replay::{Inspector, Replay};
     #[pymodule_export]
     use super::ring::Ring;
+    use super::native::NativeTarget;
+    #[pymodule_export]
     #[pymodule_export]
     use super::sim::Simulator;
     #[pymodule_export]

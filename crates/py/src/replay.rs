@@ -27,6 +27,7 @@ use crate::feed::{BookOptions, check_protocol, publish, subscription};
 use crate::impair::{self, Impair};
 use crate::lines;
 use crate::long_call::{self, Slice};
+use crate::native::NativeTarget;
 
 /// Text that a call of the inspector gives, in bytes, about.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -151,6 +152,8 @@ const HELD_DURING_SNAPSHOT: u32 = 1 << 20;
 #[pyclass(module = "barewire._core")]
 pub struct Replay {
     run: Mutex<Run>,
+    /// What it calls. After `run`, so that it is there for as long as that.
+    _native: Option<Py<NativeTarget>>,
     at_end: bool,
 }
 
@@ -170,7 +173,7 @@ impl Replay {
 impl Replay {
     #[new]
     #[pyo3(signature = (source, *, protocol, format = None, midnight_ns = None, records, symbols = None, pace = None,
-        book = None, group = None, port = None, hold_us = None, timestamps = None, way = None, digest = false))]
+        book = None, group = None, port = None, hold_us = None, timestamps = None, way = None, digest = false, native = None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments on the Python side")]
     fn new(
         py: Python<'_>,
@@ -188,6 +191,7 @@ impl Replay {
         timestamps: Option<&str>,
         way: Option<Way>,
         digest: bool,
+        native: Option<Py<NativeTarget>>,
     ) -> PyResult<Replay> {
         check_protocol(py, protocol)?;
         if pace.is_some_and(|pace| !(pace.is_finite() && pace > 0.0)) {
@@ -229,7 +233,10 @@ impl Replay {
         if digest {
             run.digest_events();
         }
-        Ok(Replay { run: Mutex::new(run), at_end: false })
+        if let Some(native) = &native {
+            run.call(native.get().take(py)?);
+        }
+        Ok(Replay { run: Mutex::new(run), _native: native, at_end: false })
     }
 
     #[getter]
