@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._errors import ConfigError
-from ._options import JsonOption
-from ._terminal import print_json
+from ._options import DurationOption, JsonOption
+from ._terminal import note, print_json
 
 if TYPE_CHECKING:
     from .._ptp import Tree
@@ -63,6 +63,69 @@ def plan(
             print(f"set on {machine.name}: {settings}")
     if output is not None:
         print(f"{written} files in {output}, a folder a machine; {_ptp.INSTALL}")
+
+
+@app.command()
+def watch(
+    socket: Annotated[str, typer.Option(help="ptp4l's management socket.")] = "/var/run/ptp4l",
+    domain: Annotated[int, typer.Option(min=0, max=127, help="Its PTP domain.")] = 0,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    duration: DurationOption = None,
+    warn_ns: Annotated[int, typer.Option(min=1, help="Say so when the clock may be so far off.")] = 500,
+    degraded_ns: Annotated[int, typer.Option(min=1, help="From here on it is degraded.")] = 1_000,
+    lost_ns: Annotated[int, typer.Option(min=1, help="From here on it is lost.")] = 2_000,
+    drift_ppb: Annotated[int, typer.Option(min=0, help="What its oscillator may be off by, left alone.")] = 100,
+    trial: Annotated[bool, typer.Option("--trial", help="Clocks are compared and never set (site.trial).")] = False,
+    prometheus: Annotated[
+        str | None, typer.Option(metavar="ADDRESS:PORT", help="Serve the verdict at http://ADDRESS:PORT/metrics.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how well this machine's clock does: synchronised, holdover, degraded or lost, and why.
+
+    Ends with status 1 where --duration ran out and the clock was not synchronised.
+    """
+    import time
+
+    from .._ptp.judge import State, Thresholds
+    from .._ptp.management import Pmc
+    from .._ptp.watching import Exporter, as_dict, as_text, exposition, verdicts
+
+    if not warn_ns <= degraded_ns <= lost_ns:
+        given = f"--warn-ns {warn_ns} --degraded-ns {degraded_ns} --lost-ns {lost_ns}"
+        raise ConfigError(f"{given}: expected each no less than the one before")
+    exporter = None if prometheus is None else Exporter(*_address(prometheus))
+    pmc = Pmc(socket, domain)
+    try:
+        end = None if duration is None else time.monotonic() + duration
+        said = ""
+        for verdict in verdicts(pmc, Thresholds(warn_ns, degraded_ns, lost_ns, drift_ppb, trial=trial), interval):
+            if exporter is not None:
+                if not exporter.text:
+                    note(f"metrics at port {exporter.port}")
+                exporter.text = exposition(verdict)
+            text = as_text(verdict)
+            if as_json:
+                print_json({"at_ns": time.time_ns(), **as_dict(verdict)})
+            elif text != said:
+                print(text, flush=True)
+                said = text
+            if end is not None and time.monotonic() >= end:
+                break
+        if verdict.state is not State.SYNCHRONISED:
+            raise typer.Exit(1)
+    finally:
+        pmc.close()
+        if exporter is not None:
+            exporter.close()
+
+
+def _address(text: str) -> tuple[str, int]:
+    address, _, port = text.rpartition(":")
+    if address and port.isdecimal() and int(port) <= 65535:
+        return address, int(port)
+    expected = "ADDRESS:PORT, such as 127.0.0.1:9101"
+    raise ConfigError(f"--prometheus {text!r}: expected {expected}", key="--prometheus", value=text, expected=expected)
 
 
 def _write(tree: Tree, folder: Path) -> int:

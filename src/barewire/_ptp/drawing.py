@@ -13,8 +13,8 @@ __all__ = ["svg", "text"]
 
 def text(tree: Tree) -> str:
     """A line a machine, each below the one that it has the time from, with the network between them."""
-    head = next(machine for machine in tree.machines if tree.follows[machine.name] is None)
-    return "\n".join(_lines(tree, head, "", ""))
+    heads = [machine for machine in tree.machines if tree.follows[machine.name] is None]
+    return "\n".join(line for head in heads for line in _lines(tree, head, "", ""))
 
 
 def _lines(tree: Tree, machine: Machine, here: str, below: str) -> Iterator[str]:
@@ -60,11 +60,8 @@ def svg(tree: Tree) -> str:
         if leader is None:
             continue
         from_x, from_y = places[leader]
-        if from_y == y:
-            path = f"M{from_x + _BOX[0]},{y + _BOX[1] // 2} H{x}"
-        else:
-            turn = from_y + _BOX[1] + _GAP[1] // 2
-            path = f"M{from_x + _BOX[0] // 2},{from_y + _BOX[1]} V{turn} H{x - 6} V{y + _BOX[1] // 2} H{x}"
+        turn = from_y + _BOX[1] + _GAP[1] // 2
+        path = f"M{from_x + _BOX[0] // 2},{from_y + _BOX[1]} V{turn} H{x - 6} V{y + _BOX[1] // 2} H{x}"
         parts.append(f'<path d="{path}" fill="none" stroke="#777"><title>{escape(tree.through[name])}</title></path>')
     for name, (x, y) in places.items():
         machine = tree[name]

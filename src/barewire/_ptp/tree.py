@@ -57,7 +57,7 @@ class Tree:
     site: Site
     machines: tuple[Machine, ...]
     follows: dict[str, str | None] = field(repr=False)
-    """From whom each machine has the time while the first grandmaster works; None for that one itself."""
+    """From whom each machine has the time while the first grandmaster works; None for grandmasters, which have it."""
     through: dict[str, str] = field(repr=False)
     """On which network."""
     remarks: tuple[str, ...] = ()
@@ -92,9 +92,11 @@ def plan(site: Site) -> Tree:
         raise ConfigError("\n".join(problems), key="site", expected="a plan that can work", problems=problems)
     follows: dict[str, str | None] = {}
     through: dict[str, str] = {}
+    standbys = {one.name for one in ranked}
     for name, (leader, network) in reached[ranked[0].name].items():
-        follows[name] = leader
-        if network is not None:
+        # A standby waits (its port is PASSIVE) and keeps the time of its own source: its class is below 128.
+        follows[name] = None if name in standbys else leader
+        if network is not None and name not in standbys:
             through[name] = network
     return Tree(site, machines, follows, through, tuple(_remarks(site, machines, ranked)))
 

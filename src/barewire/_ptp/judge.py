@@ -1,0 +1,335 @@
+"""How well a clock does, from what its ptp4l and its kernel say: one state, a bound, and reasons.
+
+A bound is how far the clock may be from its grandmaster: the offset's median of the last samples, its spread, and what
+the oscillator may have drifted by since the last sync. The state follows from the bound:
+
+- synchronised: it follows, and the bound is below `degraded_ns`.
+- holdover: it follows nobody since a while, and the bound is below `degraded_ns` still.
+- degraded: the bound is above that, or what it is told cannot be trusted in full.
+- lost: the bound is above `lost_ns`, or there is nothing to tell by.
+
+Nothing here reads a clock: it is told the time with each observation.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .management import PtpStatus
+
+__all__ = ["ClockState", "Judge", "Kernel", "Observation", "Reason", "State", "Thresholds"]
+
+_WINDOW = 16
+_NEEDED = 3
+_TRAP_NS = 5_000_000
+"""How near an offset is to a whole UTC offset for it to be one."""
+_PRIMARY_CLASSES = (6, 13)
+"""Locked to its source (IEEE 1588-2019, table 4): 6 to a primary reference, 13 to a source of its own choice."""
+
+
+class State(IntEnum):
+    """How well a clock does; the worst has the highest number."""
+
+    SYNCHRONISED = 0
+    HOLDOVER = 1
+    DEGRADED = 2
+    LOST = 3
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What is good enough."""
+
+    warn_ns: int = 500
+    degraded_ns: int = 1_000
+    lost_ns: int = 2_000
+    drift_ppb: int = 100
+    """What the oscillator may be off by when it is left alone."""
+    silence_s: float = 3.0
+    """After so long without a sync, or an answer, there is none."""
+    trial: bool = False
+    """Clocks are compared and never set: a port that is for ever UNCALIBRATED is as it should be, and nobody steers."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the kernel says of the system clock (adjtimex(2))."""
+
+    synchronised: bool
+    max_error_ns: int
+    tai_offset_s: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen at one moment."""
+
+    at_s: float
+    """By a clock that is never set."""
+    ptp: PtpStatus | None
+    """None where ptp4l did not answer."""
+    kernel: Kernel | None = None
+    system_offset_ns: float | None = None
+    """The system clock less the card's, as measured; None where there is no card's clock."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a clock is not as it should be, or what just changed."""
+
+    code: str
+    text: str
+    state: State
+
+
+@dataclass(frozen=True)
+class ClockState:
+    """The verdict."""
+
+    state: State
+    bound_ns: float | None
+    """How far the clock may be from its grandmaster; None for unknown."""
+    offset_ns: float | None
+    spread_ns: float | None
+    path_delay_ns: float | None
+    steps_removed: int | None
+    grandmaster: str | None
+    grandmaster_class: int | None
+    port_states: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    changes: tuple[str, ...]
+    """What is different from the observation before: told once."""
+
+
+class Judge:
+    """Follows one clock."""
+
+    def __init__(self, thresholds: Thresholds | None = None) -> None:
+        self.thresholds = thresholds or Thresholds()
+        self._offsets: deque[float] = deque(maxlen=_WINDOW)
+        self._delays: deque[float] = deque(maxlen=_WINDOW)
+        self._usual_delay_ns: float | None = None
+        self._last: PtpStatus | None = None
+        self._answered_s: float | None = None
+        self._synced_s: float | None = None
+        self._began_s: float | None = None
+        self._has_followed = False
+        self._had_bound = False
+
+    def update(self, seen: Observation) -> ClockState:
+        """The verdict after one more observation. Times must not go back."""
+        if self._began_s is None:
+            self._began_s = seen.at_s
+        ptp = seen.ptp
+        if ptp is None:
+            return self._unanswered(seen)
+        changes = list(self._changes(ptp))
+        reasons: list[Reason] = []
+        self._answered_s = seen.at_s
+        follows = ptp.follows
+        self._has_followed |= follows
+        fresh = follows and (self._last is None or ptp.last_sync_ns != self._last.last_sync_ns)
+        if self._last is not None and ptp.grandmaster != self._last.grandmaster:
+            # Samples against another clock say nothing of this one.
+            self._offsets.clear()
+            self._delays.clear()
+            self._usual_delay_ns = None
+        if fresh:
+            self._synced_s = seen.at_s
+            self._offsets.append(ptp.offset_ns)
+            self._delays.append(ptp.path_delay_ns)
+        self._last = ptp
+        reasons += self._ports(ptp)
+        if not follows and not ptp.client_only and not self._has_followed:
+            return self._leader(ptp, reasons, changes)
+        reasons += self._leading(seen, ptp)
+        trap = self._trap(ptp)
+        reasons += trap
+        bound = self._bound(seen.at_s)
+        reasons += self._distance(bound, seen, has_leader=follows and not self._is_silent(seen.at_s))
+        if seen.kernel is not None and not self.thresholds.trial:
+            reasons += self._kernel(seen.kernel)
+        if seen.system_offset_ns is not None:
+            reasons += self._system(seen.system_offset_ns)
+            bound = None if bound is None else bound + abs(seen.system_offset_ns)
+        return self._verdict(ptp, bound, reasons, changes)
+
+    # --- parts of the verdict --------------------------------------------------------------------
+
+    def _unanswered(self, seen: Observation) -> ClockState:
+        since = self._answered_s if self._answered_s is not None else self._began_s
+        assert since is not None
+        silent_s = seen.at_s - since
+        bound = self._bound(seen.at_s)
+        if silent_s < self.thresholds.silence_s and self._last is not None:
+            return self._verdict(self._last, bound, [*self._ports(self._last)], [])
+        text = f"ptp4l has not answered for {silent_s:.0f} s"
+        return ClockState(
+            State.LOST, bound, None, None, None, None, None, None, (), (Reason("no-answer", text, State.LOST),), ()
+        )
+
+    def _changes(self, ptp: PtpStatus) -> list[str]:
+        before = self._last
+        if before is None:
+            return []
+        found = []
+        if ptp.grandmaster != before.grandmaster:
+            found.append(f"grandmaster changed from {before.grandmaster} to {ptp.grandmaster}")
+        if ptp.grandmaster_class != before.grandmaster_class:
+            found.append(f"grandmaster's class changed from {before.grandmaster_class} to {ptp.grandmaster_class}")
+        if ptp.steps_removed != before.steps_removed:
+            found.append(f"steps removed changed from {before.steps_removed} to {ptp.steps_removed}")
+        elif ptp.parent != before.parent and ptp.grandmaster == before.grandmaster:
+            found.append(f"leader changed from {before.parent} to {ptp.parent}")
+        states = {port.number: port.state for port in before.ports}
+        for port in ptp.ports:
+            was = states.get(port.number)
+            if was is not None and was != port.state:
+                found.append(f"port {port.number} went from {was} to {port.state}")
+        return found
+
+    def _ports(self, ptp: PtpStatus) -> list[Reason]:
+        return [
+            Reason("port-faulty", f"port {port.number} is FAULTY: its link is down or its card fails", State.DEGRADED)
+            for port in ptp.ports
+            if port.state == "FAULTY"
+        ]
+
+    def _leader(self, ptp: PtpStatus, reasons: list[Reason], changes: list[str]) -> ClockState:
+        """A clock that leads: as good as its class says."""
+        if ptp.clock_class not in _PRIMARY_CLASSES:
+            text = f"it leads with class {ptp.clock_class}: its own source is not there"
+            reasons.append(Reason("source", text, State.DEGRADED))
+        known = ptp.clock_class in _PRIMARY_CLASSES
+        return self._verdict(ptp, 0.0 if known else None, reasons, changes)
+
+    def _is_silent(self, at_s: float) -> bool:
+        since = self._synced_s if self._synced_s is not None else self._began_s
+        return since is not None and at_s - since >= self.thresholds.silence_s
+
+    def _leading(self, seen: Observation, ptp: PtpStatus) -> list[Reason]:
+        """What there is to say of those it follows."""
+        since = self._synced_s if self._synced_s is not None else self._began_s
+        assert since is not None
+        silent_s = seen.at_s - since
+        if not ptp.follows:
+            return [Reason("no-leader", f"no clock leads it since {silent_s:.0f} s", State.HOLDOVER)]
+        reasons = []
+        if self._is_silent(seen.at_s):
+            text = f"{ptp.parent} has sent no sync for {silent_s:.0f} s, though it counts as the leader"
+            reasons.append(Reason("sync-stale", text, State.HOLDOVER))
+        if ptp.grandmaster_class not in _PRIMARY_CLASSES:
+            text = f"grandmaster {ptp.grandmaster} has class {ptp.grandmaster_class}: its own source is not there"
+            reasons.append(Reason("grandmaster-class", text, State.DEGRADED))
+        states = {port.state for port in ptp.ports}
+        if not states & {"SLAVE", "UNCALIBRATED"} or ("SLAVE" not in states and not self.thresholds.trial):
+            text = f"no port is SLAVE: {', '.join(port.state for port in ptp.ports)}"
+            reasons.append(Reason("port-state", text, State.DEGRADED))
+        return reasons
+
+    def _trap(self, ptp: PtpStatus) -> list[Reason]:
+        if not self._offsets:
+            return []
+        offset = self._offsets[-1]
+        for seconds in {37, ptp.utc_offset_s} - {0}:
+            if abs(abs(offset) - seconds * 1e9) < _TRAP_NS:
+                text = (
+                    f"the offset is {offset / 1e9:+.3f} s: one side's clock is TAI and the other's UTC, {seconds} s "
+                    "apart (ptpTimescale, utc_offset)"
+                )
+                return [Reason("utc-offset", text, State.LOST)]
+        if ptp.ptp_timescale and not ptp.utc_offset_valid and not self.thresholds.trial:
+            text = f"grandmaster {ptp.grandmaster} does not vouch for its UTC offset of {ptp.utc_offset_s} s"
+            return [Reason("utc-unknown", text, State.DEGRADED)]
+        return []
+
+    def _spread(self) -> float | None:
+        return statistics.pstdev(self._offsets) if len(self._offsets) >= _NEEDED else None
+
+    def _bound(self, at_s: float) -> float | None:
+        """How far the clock may be off: none before there are a few samples of it."""
+        spread = self._spread()
+        if spread is None or self._synced_s is None:
+            return None
+        alone_s = max(0.0, at_s - self._synced_s - 1.0)
+        return abs(statistics.median(self._offsets)) + 2 * spread + alone_s * self.thresholds.drift_ppb
+
+    def _distance(self, bound: float | None, seen: Observation, *, has_leader: bool) -> list[Reason]:
+        limits = self.thresholds
+        reasons = []
+        if bound is None:
+            # Just begun, or another grandmaster: a few samples are awaited before that is held against it.
+            begun_s = seen.at_s - (self._began_s or 0.0)
+            state = State.LOST if begun_s >= limits.silence_s and not self._had_bound else State.DEGRADED
+            return [Reason("no-samples", "too few samples of its offset yet", state)]
+        self._had_bound = True
+        if bound >= limits.warn_ns:
+            state = (
+                State.LOST
+                if bound >= limits.lost_ns
+                else State.DEGRADED
+                if bound >= limits.degraded_ns
+                else State.SYNCHRONISED
+            )
+            offset, spread = statistics.median(self._offsets), self._spread() or 0.0
+            alone = "" if has_leader else f", and what it may have drifted by at {limits.drift_ppb} ppb alone"
+            text = f"within {_text(bound)}: offset {_text(offset)}, spread {_text(spread)}{alone}"
+            reasons.append(Reason("offset", text, state))
+        reasons += self._path()
+        return reasons
+
+    def _path(self) -> list[Reason]:
+        """A path that became longer or shorter for good was rerouted, or is loaded on one side."""
+        if len(self._delays) < _NEEDED:
+            return []
+        now = statistics.median(list(self._delays)[-_NEEDED:])
+        if self._usual_delay_ns is None:
+            if len(self._delays) == _WINDOW:
+                self._usual_delay_ns = statistics.median(self._delays)
+            return []
+        usual = self._usual_delay_ns
+        if abs(now - usual) < max(self.thresholds.degraded_ns, usual / 2):
+            return []
+        text = f"the path takes {_text(now)} where it took {_text(usual)}: another way, or load in one direction"
+        return [Reason("path-delay", text, State.SYNCHRONISED)]
+
+    def _kernel(self, kernel: Kernel) -> list[Reason]:
+        if kernel.synchronised:
+            return []
+        text = "the kernel says that nobody steers the system clock (is phc2sys running?)"
+        return [Reason("system-clock", text, State.DEGRADED)]
+
+    def _system(self, offset_ns: float) -> list[Reason]:
+        limits = self.thresholds
+        if abs(offset_ns) < limits.warn_ns:
+            return []
+        state = State.LOST if abs(offset_ns) >= limits.lost_ns else State.DEGRADED
+        state = State.SYNCHRONISED if abs(offset_ns) < limits.degraded_ns else state
+        return [Reason("system-offset", f"the system clock is {_text(offset_ns)} from the card's", state)]
+
+    def _verdict(self, ptp: PtpStatus, bound: float | None, reasons: list[Reason], changes: list[str]) -> ClockState:
+        state = max((reason.state for reason in reasons), default=State.SYNCHRONISED)
+        offset = statistics.median(self._offsets) if self._offsets else None
+        return ClockState(
+            state,
+            bound,
+            offset,
+            self._spread(),
+            self._delays[-1] if self._delays else None,
+            ptp.steps_removed,
+            ptp.grandmaster,
+            ptp.grandmaster_class,
+            tuple(port.state for port in ptp.ports),
+            tuple(sorted(reasons, key=lambda reason: -reason.state)),
+            tuple(changes),
+        )
+
+
+def _text(ns: float) -> str:
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if abs(ns) >= size:
+            return f"{ns / size:.3g} {unit}"
+    return f"{ns:.0f} ns"
