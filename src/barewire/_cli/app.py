@@ -56,7 +56,7 @@ app.command(short_help="A file through the engine: books, events, statistics.")(
 app.command(short_help="Every message of a file, a line or a JSON object each.")(inspect.inspect)
 app.command(short_help="A simulated exchange that publishes multicast.")(sim.sim)
 app.add_typer(bench.app, name="bench", short_help="How fast this machine is.")
-app.add_typer(clock.app, name="clock", short_help="A site's clocks, planned and watched.")
+app.add_typer(clock.app, name="clock", short_help="A site's clocks, planned, watched and compared.")
 app.command(short_help="What this machine would give a feed, and what to change.")(doctor.doctor)
 
 

@@ -1,15 +1,16 @@
-"""`barewire clock`: a site's clocks, planned and watched."""
+"""`barewire clock`: a site's clocks, planned, watched and compared."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .._errors import ConfigError
-from ._options import DurationOption, JsonOption
-from ._terminal import note, print_json
+from ._options import DurationOption, JsonOption, ProtocolOption
+from ._terminal import count_text, note, print_json, table_text
 
 if TYPE_CHECKING:
     from .._ptp import Tree
@@ -118,6 +119,69 @@ def watch(
         pmc.close()
         if exporter is not None:
             exporter.close()
+
+
+@app.command()
+def skew(
+    recordings: Annotated[
+        list[str],
+        typer.Argument(metavar="[HOST=]FILE...", help="What each host saw: Parquet of `barewire run`, or a capture."),
+    ],
+    protocol: ProtocolOption = "itch-5.0",
+    path_ns: Annotated[
+        list[str] | None,
+        typer.Option("--path-ns", metavar="HOST=NS", help="What the way to a host takes longer than to others."),
+    ] = None,
+    tolerance_ns: Annotated[float, typer.Option(min=0.0, help="So far from the median is well.")] = 1_000.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare hosts' clocks by packets that they all saw, and find the one that is wrong.
+
+    Ends with status 1 where one is.
+    """
+    from .._sightings import read_sightings
+    from .._skew import estimate
+
+    files = dict(_named(one, "HOST=FILE") if "=" in one else (Path(one).stem, one) for one in recordings)
+    if len(files) < len(recordings):
+        raise ConfigError("two recordings are of one host; expected HOST=FILE with each host once")
+    paths = {host: _decimal(host, ns) for host, ns in (_named(one, "HOST=NS") for one in path_ns or ())}
+    seen = {host: read_sightings(file, protocol) for host, file in files.items()}
+    report = estimate(seen, paths_ns=paths, tolerance_ns=tolerance_ns)
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    else:
+        rows = [
+            (
+                one.host,
+                f"{one.offset_ns:+,.0f}",
+                f"{one.confidence_ns:,.0f}",
+                f"{one.drift_ppb:+.2f}",
+                f"{one.worst_ns:+,.0f}",
+                count_text(one.packets),
+                {None: "", True: "wrong", False: ""}[one.is_wrong],
+            )
+            for one in sorted(report.hosts, key=lambda one: -abs(one.worst_ns))
+        ]
+        print(table_text(("host", "offset ns", "+/- ns", "drift ns/s", "furthest ns", "packets", ""), rows))
+        print(f"{count_text(report.packets)} packets in {report.seconds:,.1f} s; against the median of all hosts")
+    if report.wrong:
+        raise typer.Exit(1)
+
+
+def _named(text: str, expected: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise ConfigError(f"{text!r}: expected {expected}", value=text, expected=expected)
+    return name, value
+
+
+def _decimal(host: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        expected = "a number of nanoseconds"
+        raise ConfigError(f"--path-ns {host}={text}: expected {expected}", value=text, expected=expected) from None
 
 
 def _address(text: str) -> tuple[str, int]:

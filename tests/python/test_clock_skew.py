@@ -1,0 +1,176 @@
+"""Clocks compared by packets: known offsets and drifts are found again, and so is the one host that is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from barewire import ConfigError
+from barewire._skew import Sightings, SkewReport, estimate
+
+from .namespaces import PROGRAM
+
+BASE = 1_700_000_000_000_000_000
+
+
+class SimulatedSite:
+    """Hosts that see the same packets: each by a clock of its own, over a path with queueing, and not all of them."""
+
+    def __init__(self, seed: int, hosts: int = 50, packets: int = 6_000, seconds: float = 30.0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.sent = np.sort(self.random.uniform(0, seconds * 1e9, packets))
+        self.offset_ns = self.random.uniform(-300, 300, hosts)
+        self.drift_ppb = self.random.uniform(-5, 5, hosts)
+        self.queueing_ns = self.random.uniform(50, 300, hosts)
+        self.middle = (self.sent[0] + self.sent[-1]) / 2
+
+    def plant(self) -> str:
+        """Makes one host's clock wrong by some microseconds; its name."""
+        bad = int(self.random.integers(len(self.offset_ns)))
+        self.offset_ns[bad] += self.random.choice([-1, 1]) * self.random.uniform(2_500, 6_000)
+        return f"h{bad}"
+
+    def sightings(self) -> dict[str, Sightings]:
+        """What every host saw. Queueing is below a microsecond."""
+        found = {}
+        for host, (offset, drift, usual) in enumerate(
+            zip(self.offset_ns, self.drift_ppb, self.queueing_ns, strict=True)
+        ):
+            queued = np.minimum(self.random.exponential(usual, self.sent.size), 999.0)
+            times = self.sent + 4_000 + queued + offset + drift * (self.sent - self.middle) / 1e9
+            seen = self.random.random(self.sent.size) > 0.02
+            numbers = np.arange(1, self.sent.size + 1, dtype=np.uint64)[seen]
+            found[f"h{host}"] = Sightings(numbers, (np.round(times[seen]).astype(np.int64) + BASE).astype(np.uint64))
+        return found
+
+    def errors(self, report: SkewReport) -> np.ndarray:
+        """How far each host's offset is from the truth."""
+        found = np.array([one.offset_ns for one in report.hosts])
+        return found - (self.offset_ns - np.median(self.offset_ns))
+
+
+def test_every_offset_and_the_bad_host_over_a_hundred_seeds() -> None:
+    within = []
+    for seed in range(100):
+        site = SimulatedSite(seed)
+        bad = site.plant()
+        report = estimate(site.sightings())
+        errors = site.errors(report)
+        assert np.abs(errors).max() < 100, seed
+        drifts = np.array([one.drift_ppb for one in report.hosts]) - (site.drift_ppb - np.median(site.drift_ppb))
+        assert np.abs(drifts).max() < 5, seed
+        assert [one.host for one in report.wrong] == [bad], seed
+        within += [abs(error) <= one.confidence_ns for error, one in zip(errors, report.hosts, strict=True)]
+    assert np.mean(within) >= 0.95
+
+
+def test_nobody_is_wrong_where_nobody_is() -> None:
+    for seed in range(20):
+        assert not estimate(SimulatedSite(seed, hosts=10).sightings()).wrong
+
+
+@pytest.mark.parametrize("hosts", [2, 3, 5])
+def test_a_few_hosts(hosts: int) -> None:
+    site = SimulatedSite(7, hosts)
+    report = estimate(site.sightings())
+    pair = report.pairs[0]
+    truth = site.offset_ns[0] - site.offset_ns[1]
+    assert abs(pair.offset_ns - truth) <= pair.confidence_ns
+    assert all((one.is_wrong is None) == (hosts < 3) for one in report.hosts)
+    assert len(report.pairs) == hosts * (hosts - 1) // 2
+
+
+def test_a_clock_that_was_set_is_wrong_though_its_line_is_not() -> None:
+    site = SimulatedSite(3, hosts=12)
+    seen = site.sightings()
+    late = seen["h4"].ts_recv.astype(np.int64)
+    late[: late.size // 2] -= 2_000
+    late[late.size // 2 :] += 2_000
+    # Around the same middle: only the parts tell.
+    seen["h4"] = Sightings(seen["h4"].sequence, late.astype(np.uint64))
+    report = estimate(seen)
+    assert [one.host for one in report.wrong] == ["h4"]
+
+
+def test_a_known_path_is_taken_out() -> None:
+    site = SimulatedSite(11, hosts=9)
+    seen = site.sightings()
+    far = Sightings(seen["h2"].sequence, seen["h2"].ts_recv + np.uint64(3_000))
+    assert [one.host for one in estimate({**seen, "h2": far}).wrong] == ["h2"]
+    report = estimate({**seen, "h2": far}, paths_ns={"h2": 3_000})
+    assert not report.wrong
+    assert np.abs(site.errors(report)).max() < 100
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_any_hosts_are_either_compared_or_refused(data: st.DataObject) -> None:
+    hosts = data.draw(st.integers(0, 4))
+    seen = {}
+    for host in range(hosts):
+        size = data.draw(st.integers(0, 200))
+        numbers = data.draw(st.integers(0, 2**64 - 1 - size)) if data.draw(st.booleans()) else 1
+        times = data.draw(st.lists(st.integers(0, 2**63 - 1), min_size=size, max_size=size))
+        sequence = np.arange(numbers, numbers + size, dtype=np.uint64)
+        seen[f"h{host}"] = Sightings(sequence, np.array(times, np.uint64))
+    try:
+        report = estimate(seen)
+    except ConfigError as refused:
+        assert "expected" in str(refused)
+    else:
+        assert len(report.hosts) == hosts
+        assert all(np.isfinite([one.offset_ns, one.confidence_ns]).all() for one in report.hosts)
+
+
+def test_the_command_reads_what_run_and_replay_write(tmp_path: Path) -> None:
+    site = SimulatedSite(5, hosts=4, packets=2_000)
+    site.offset_ns[:] = [0, 100, -100, 5_000]
+    for host, one in site.sightings().items():
+        times = pa.array(one.ts_recv, mask=np.arange(one.ts_recv.size) == 3)
+        pq.write_table(pa.table({"sequence": one.sequence, "ts_recv": times}), tmp_path / f"{host}.parquet")
+    files = [str(tmp_path / f"h{n}.parquet") for n in range(4)]
+    done = subprocess.run([PROGRAM, "clock", "skew", *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.endswith("wrong")] == ["h3"]
+    json_of = subprocess.run(
+        [PROGRAM, "clock", "skew", *files[:3], "--json"], capture_output=True, text=True, check=True
+    )
+    assert [one["host"] for one in json.loads(json_of.stdout)["hosts"]] == ["h0", "h1", "h2"]
+    for arguments, expected in (
+        ([files[0]], "two hosts or more"),
+        ([files[0], files[0]], "each host once"),
+        ([*files, "--path-ns", "h9=5"], "expected one of: h0, h1, h2, h3"),
+        ([*files, "--path-ns", "h1=far"], "a number of nanoseconds"),
+        ([str(tmp_path / "none.parquet"), files[0]], "no such file"),
+    ):
+        failed = subprocess.run([PROGRAM, "clock", "skew", *arguments], capture_output=True, text=True, check=False)
+        assert failed.returncode in (1, 2)
+        assert expected in failed.stderr.lower() or expected in failed.stderr, failed.stderr
+        assert failed.stderr.count("\n") == 1
+
+
+def test_captures_of_one_session(tmp_path: Path) -> None:
+    """Two hosts' captures of the same packets; one's clock is 7 us ahead."""
+    first = tmp_path / "one.pcap"
+    made = [PROGRAM, "sim", "--no-send", "--messages", "5000", "--pcap", str(first), "--seed", "3"]
+    subprocess.run(made, check=True, capture_output=True)
+    data = bytearray(first.read_bytes())
+    at = 24
+    while at < len(data):
+        fraction = int.from_bytes(data[at + 4 : at + 8], "little") + 7_000
+        second = int.from_bytes(data[at : at + 4], "little") + fraction // 10**9
+        data[at : at + 4] = second.to_bytes(4, "little")
+        data[at + 4 : at + 8] = (fraction % 10**9).to_bytes(4, "little")
+        at += 16 + int.from_bytes(data[at + 8 : at + 12], "little")
+    (tmp_path / "two.pcap").write_bytes(data)
+    command = [PROGRAM, "clock", "skew", str(first), f"ahead={tmp_path / 'two.pcap'}", "--json"]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert report["pairs"][0]["offset_ns"] == pytest.approx(-7_000, abs=1)
