@@ -170,6 +170,19 @@ enum Why {
     Room = 2,
 }
 
+/// Whose turn it is.
+struct Turn {
+    input: usize,
+    /// Where the next input's turn comes.
+    second: Place,
+    /// Where inputs that have nothing queued may still bring something.
+    settled: Place,
+    /// The same of inputs that are not silent: they have more to be read.
+    silent: Place,
+    /// Of the other inputs' next records, the last one's place.
+    farthest: u64,
+}
+
 /// The merge.
 pub struct Merge {
     key: Key,
@@ -267,6 +280,11 @@ impl Merge {
     }
 
     /// Whether the input has ended and everything of it is out.
+    pub fn is_through(&self, input: usize) -> bool {
+        self.inputs.get(input).is_none_or(|of| of.ended && of.held.is_empty() && of.losses.is_empty())
+    }
+
+    /// Whether the input has ended.
     pub fn is_ended(&self, input: usize) -> bool {
         self.inputs.get(input).is_none_or(|of| of.ended)
     }
@@ -302,52 +320,72 @@ impl Merge {
     pub fn release(&mut self, now: u64, out: &mut [Aligned]) -> Released {
         let due = self.due(now);
         let mut released = Released::default();
-        while released.count < out.len() && self.turn(due, now, out, &mut released) {}
+        while released.count < out.len() && self.take_turn(due, now, out, &mut released) {}
         if released == Released::default() {
             released.lost = self.trailing_loss();
         }
         released
     }
 
-    /// Hands out what one input has before another input's turn comes. Whether there is more to be handed out.
-    fn turn(&mut self, due: Option<Place>, now: u64, out: &mut [Aligned], released: &mut Released) -> bool {
-        let (mut first, mut second, mut farthest) = (NOWHERE, NOWHERE, 0);
+    /// Whether [`release`](Self::release) would give anything.
+    pub fn is_ready(&self, now: u64) -> bool {
+        let turn = self.turn();
+        let head = self.inputs.get(turn.input).and_then(|of| of.held.front());
+        head.is_some_and(|head| self.why((head.place, turn.input), &turn, self.due(now)).is_some())
+            || self.inputs.iter().any(|of| of.ended && of.held.is_empty() && !of.losses.is_empty())
+    }
+
+    /// Whose turn it is, and how far.
+    fn turn(&self) -> Turn {
+        let (mut first, mut second) = (NOWHERE, NOWHERE);
         for (number, of) in self.inputs.iter().enumerate() {
             let Some(head) = of.held.front() else { continue };
             let head = (head.place, number);
             second = second.min(head.max(first));
             first = first.min(head);
         }
-        let input = first.1;
-        // Where inputs with nothing queued may still bring something: at all, and without being waited for.
-        let (mut settled, mut silent) = (NOWHERE, NOWHERE);
-        for (number, of) in self.inputs.iter().enumerate().filter(|(number, _)| *number != input) {
+        let mut turn = Turn { input: first.1, second, settled: NOWHERE, silent: NOWHERE, farthest: 0 };
+        for (number, of) in self.inputs.iter().enumerate().filter(|(number, _)| *number != turn.input) {
             match of.held.front() {
-                Some(head) => farthest = farthest.max(head.place),
+                Some(head) => turn.farthest = turn.farthest.max(head.place),
                 None if of.ended => {}
                 None => {
-                    settled = settled.min((of.frontier, number));
+                    turn.settled = turn.settled.min((of.frontier, number));
                     if of.has_more {
-                        silent = silent.min((of.frontier, number));
+                        turn.silent = turn.silent.min((of.frontier, number));
                     }
                 }
             }
         }
-        let Some(of) = self.inputs.get_mut(input) else { return false };
-        while let Some(head) = of.held.front() {
+        turn
+    }
+
+    /// Why a record of the input whose turn it is may go out, if it may.
+    #[inline]
+    fn why(&self, place: Place, turn: &Turn, due: Option<Place>) -> Option<Why> {
+        if place < turn.settled || place.0 < self.newest {
+            Some(Why::Settled)
+        } else if Some(place) <= due && place < turn.silent {
+            Some(Why::Hold)
+        } else if self.held > self.max_held {
+            Some(Why::Room)
+        } else {
+            None
+        }
+    }
+
+    /// Hands out what one input has before another input's turn comes. Whether there is more to be handed out.
+    fn take_turn(&mut self, due: Option<Place>, now: u64, out: &mut [Aligned], released: &mut Released) -> bool {
+        let turn = self.turn();
+        let input = turn.input;
+        while let Some(head) = self.inputs.get(input).and_then(|of| of.held.front()) {
             let place = (head.place, input);
-            if place > second {
+            if place > turn.second {
                 return true;
             }
-            let why = if place < settled || head.place < self.newest {
-                Why::Settled
-            } else if Some(place) <= due && place < silent {
-                Why::Hold
-            } else if self.held > self.max_held {
-                Why::Room
-            } else {
-                return false;
-            };
+            let Some(why) = self.why(place, &turn, due) else { return false };
+            let of = &mut self.inputs[input];
+            let Some(head) = of.held.front() else { return false };
             let Some(slot) = out.get_mut(released.count) else { return false };
             if let Some((before, lost)) = of.losses.front().copied()
                 && before == of.went
@@ -361,7 +399,7 @@ impl Merge {
             let late = if head.key == 0 { 0 } else { self.newest.saturating_sub(head.key) };
             let held_ns = match self.time {
                 Time::Local => now.saturating_sub(head.read_at),
-                Time::Data => farthest.saturating_sub(head.place).min(self.hold_ns),
+                Time::Data => turn.farthest.saturating_sub(head.place).min(self.hold_ns),
             };
             *slot = Aligned {
                 ring: head.ring,
@@ -386,7 +424,7 @@ impl Merge {
             self.held -= 1;
             released.count += 1;
         }
-        true
+        input != usize::MAX
     }
 
     /// The last place of what was held long enough.

@@ -4,13 +4,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use barewire_engine::align::rows::{LEG_WORDS, Leg, On, ROW_WORDS, Row, Rows};
-use barewire_engine::align::{Aligned, Config, Key, Merge, NoTime, Placed, Released, Time};
+use barewire_engine::align::{self as engine, Aligned, Config, Key, Merge, Placed, Released, Time};
 use barewire_io::clock;
 use barewire_ring::{Filter, Patience, Reader, RingRecord, Wait};
 use barewire_types::Layout;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use crate::block::Block;
 use crate::errors;
@@ -34,6 +34,8 @@ struct Attached {
     bound_ns: Option<u64>,
     /// Whether the producer had closed the ring before it was last read, and nothing was there.
     drained: bool,
+    /// Whether nobody will write any more: what is there is read, and then the input has ended.
+    finishing: bool,
 }
 
 impl Attached {
@@ -42,7 +44,7 @@ impl Attached {
         let at = |name: &str| names.iter().position(|known| known == name);
         let progress = || Some([at("last_packet_time")?, at("messages_held")?, at("suspended")?]);
         let (progress, bound) = (progress(), at("clock_bound_ns"));
-        Attached { reader, filter, progress, bound, bound_ns: None, drained: false }
+        Attached { reader, filter, progress, bound, bound_ns: None, drained: false, finishing: false }
     }
 
     /// When the last packet came, where all that came before is published.
@@ -64,18 +66,10 @@ struct Inner {
 /// What a release gave, as Python gets it: records or rows, the input that lost records just before (-1: none), how many.
 type Given = (usize, i64, u64);
 
-/// Whether to wait for more.
-enum Found {
-    Nothing,
-    Given(Given),
-    /// An input is through.
-    Drained,
-}
-
 impl Inner {
     /// Reads what the rings have; first those of which little is queued, then, where none of these has anything, the
     /// others. Whether anything was read.
-    fn read(&mut self, now: u64) -> Result<bool, NoTime> {
+    fn read(&mut self, now: u64) -> Result<bool, engine::NoTime> {
         let mut any = false;
         for is_full in [false, true] {
             for number in 0..self.rings.len() {
@@ -90,7 +84,7 @@ impl Inner {
         Ok(any)
     }
 
-    fn read_one(&mut self, number: usize, now: u64) -> Result<bool, NoTime> {
+    fn read_one(&mut self, number: usize, now: u64) -> Result<bool, engine::NoTime> {
         let Inner { merge, rings, chunk, .. } = self;
         let Some(ring) = rings.get_mut(number).and_then(Option::as_mut) else { return Ok(false) };
         if merge.is_ended(number) {
@@ -110,6 +104,9 @@ impl Inner {
             merge.progress(number, at);
         }
         ring.drained = closed && !any && !has_more;
+        if ring.finishing && !any && !has_more {
+            merge.end(number);
+        }
         Ok(any || has_more)
     }
 
@@ -143,18 +140,14 @@ impl Inner {
         }
     }
 
-    /// Reads and hands out once. Says so where an input is through, after everything of it was handed out that is not held.
-    fn step(&mut self, rows: Option<&Mutex<Legs>>, block: &mut Blocks) -> Result<Found, NoTime> {
-        let now = clock::monotonic();
-        // What does not fit into the buffer is no reason to hold more.
-        let any = self.read(now)?;
-        if let Some(given) = self.release(now, rows, block) {
-            return Ok(Found::Given(given));
-        }
-        let through = |(number, ring): (usize, &Option<Attached>)| {
-            ring.as_ref().is_some_and(|ring| ring.drained && !self.merge.is_ended(number))
-        };
-        Ok(if !any && self.rings.iter().enumerate().any(through) { Found::Drained } else { Found::Nothing })
+    /// Whether there is an input that ought to be looked after: its ring was closed, and everything was read.
+    fn is_drained(&self) -> bool {
+        (0..self.rings.len()).any(|number| self.is_one_drained(number))
+    }
+
+    fn is_one_drained(&self, number: usize) -> bool {
+        let ring = self.rings.get(number).and_then(Option::as_ref);
+        ring.is_some_and(|ring| ring.drained && !ring.finishing) && !self.merge.is_ended(number)
     }
 }
 
@@ -188,12 +181,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The merge, and the rings that it reads.
 #[pyclass(module = "barewire._core", frozen)]
-pub struct Aligner(Mutex<Inner>);
+pub struct Aligner {
+    inner: Mutex<Inner>,
+    /// The inputs', for errors.
+    names: Vec<String>,
+}
 
 impl Aligner {
     /// For this call alone.
     fn inner(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Inner>> {
-        match self.0.try_lock() {
+        match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => {
@@ -202,11 +199,52 @@ impl Aligner {
             }
         }
     }
-}
 
-/// The input that has no times, as an exception that Python's package puts a name to.
-fn no_time(error: NoTime) -> PyErr {
-    PyValueError::new_err(error.input)
+    fn no_time(&self, py: Python<'_>, error: &engine::NoTime) -> PyErr {
+        let name = self.names.get(error.input).map_or("", String::as_str);
+        let message = format!(
+            "align: the events of {name:?} have no ts_recv (a BinaryFILE has none): expected key='ts_event', or a capture"
+        );
+        errors::raise(py, "ConfigError", &message, &[("key", PyString::new(py, "key").into_any().unbind())])
+    }
+
+    /// Reads the rings until `found` finds something, an input is through (`None`), or time is up (`None`).
+    fn until<T: Send>(
+        &self,
+        py: Python<'_>,
+        timeout_ns: u64,
+        mut found: impl FnMut(&mut Inner, u64) -> Option<T> + Send,
+    ) -> PyResult<Option<T>> {
+        let mut inner = self.inner(py)?;
+        let inner = &mut *inner;
+        let deadline = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
+        let done = long_call::run(py, deadline, |end| {
+            let mut patience = Patience::new(inner.wait);
+            loop {
+                let now = clock::monotonic();
+                let any = match inner.read(now) {
+                    Ok(any) => any,
+                    Err(error) => {
+                        inner.merge.end(error.input);
+                        return Slice::Done(Err(error));
+                    }
+                };
+                if let Some(found) = found(inner, now) {
+                    return Slice::Done(Ok(Some(found)));
+                }
+                if !any && inner.is_drained() {
+                    return Slice::Done(Ok(None));
+                }
+                if any {
+                    patience.came();
+                }
+                if timeout_ns == 0 || (patience.pause() && Instant::now() >= end) {
+                    return Slice::More;
+                }
+            }
+        })?;
+        done.transpose().map_err(|error| self.no_time(py, &error)).map(Option::flatten)
+    }
 }
 
 fn blocks(buffer: &Bound<'_, PyAny>, rows: Option<&AlignedRows>) -> PyResult<Blocks> {
@@ -219,7 +257,7 @@ fn blocks(buffer: &Bound<'_, PyAny>, rows: Option<&AlignedRows>) -> PyResult<Blo
 #[pymethods]
 impl Aligner {
     #[new]
-    fn new(key: &str, offsets_ns: Vec<i64>, hold_ns: u64, max_held: usize, live: bool) -> PyResult<Aligner> {
+    fn new(names: Vec<String>, key: &str, offsets_ns: Vec<i64>, hold_ns: u64, max_held: usize, live: bool) -> PyResult<Aligner> {
         let key = match key {
             "ts_recv" => Key::Recv,
             "ts_event" => Key::Event,
@@ -231,9 +269,12 @@ impl Aligner {
         let time = if live { Time::Local } else { Time::Data };
         let inputs = offsets_ns.len();
         let merge = Merge::new(&Config { key, offsets_ns, hold_ns, max_held, time });
+        if names.len() != inputs {
+            return Err(PyValueError::new_err(format!("{} names of {inputs} inputs", names.len())));
+        }
         let rings = (0..inputs).map(|_| None).collect();
         let (chunk, part) = (vec![RingRecord::ZERO; CHUNK], vec![Aligned::ZERO; PART]);
-        Ok(Aligner(Mutex::new(Inner { merge, rings, chunk, part, wait: Wait::Sleep })))
+        Ok(Aligner { inner: Mutex::new(Inner { merge, rings, chunk, part, wait: Wait::Sleep }), names })
     }
 
     /// Reads a ring for an input, from where the ring's reader stands, with a reader of its own.
@@ -264,7 +305,11 @@ impl Aligner {
         let mut block = Block::<RingRecord>::new(records)?;
         let mut inner = self.inner(py)?;
         let inner = &mut *inner;
-        py.detach(|| inner.merge.push(input, block.records(), lost, now_ns, has_more)).map_err(no_time)
+        let taken = py.detach(|| inner.merge.push(input, block.records(), lost, now_ns, has_more));
+        taken.map_err(|error| {
+            inner.merge.end(input);
+            self.no_time(py, &error)
+        })
     }
 
     /// Nothing comes of the input before this time.
@@ -287,10 +332,26 @@ impl Aligner {
     /// Rings whose feed has ended, and of which everything was read.
     fn drained(&self, py: Python<'_>) -> PyResult<Vec<usize>> {
         let inner = self.inner(py)?;
-        let is_through = |number: &usize| {
-            inner.rings[*number].as_ref().is_some_and(|ring| ring.drained) && !inner.merge.is_ended(*number)
-        };
-        Ok((0..inner.rings.len()).filter(is_through).collect())
+        Ok((0..inner.rings.len()).filter(|number| inner.is_one_drained(*number)).collect())
+    }
+
+    /// Of a ring that nobody writes any more: when everything of it was read, the input has ended.
+    fn finish(&self, py: Python<'_>, input: usize) -> PyResult<()> {
+        if let Some(ring) = self.inner(py)?.rings.get_mut(input).and_then(Option::as_mut) {
+            ring.finishing = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the input has ended and everything of it was handed out.
+    fn is_through(&self, py: Python<'_>, input: usize) -> PyResult<bool> {
+        Ok(self.inner(py)?.merge.is_through(input))
+    }
+
+    /// Whether that is so of all.
+    fn ended(&self, py: Python<'_>) -> PyResult<bool> {
+        let inner = self.inner(py)?;
+        Ok((0..inner.rings.len()).all(|input| inner.merge.is_through(input)))
     }
 
     /// Hands out what need not be held back at `now_ns`.
@@ -318,32 +379,21 @@ impl Aligner {
         rows: Option<&AlignedRows>,
     ) -> PyResult<Given> {
         let mut block = blocks(buffer, rows)?;
-        let mut inner = self.inner(py)?;
-        let inner = &mut *inner;
         let rows = rows.map(|rows| &rows.0);
-        let deadline = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
-        let found = long_call::run(py, deadline, |end| {
-            let mut patience = Patience::new(inner.wait);
-            loop {
-                match inner.step(rows, &mut block) {
-                    Err(error) => return Slice::Done(Err(error)),
-                    Ok(Found::Given(given)) => return Slice::Done(Ok(given)),
-                    Ok(Found::Drained) => return Slice::Done(Ok((0, -1, 0))),
-                    Ok(Found::Nothing) => {}
-                }
-                if timeout_ns == 0 || (patience.pause() && Instant::now() >= end) {
-                    return Slice::More;
-                }
-            }
-        })?;
-        found.transpose().map_err(no_time).map(|given| given.unwrap_or((0, -1, 0)))
+        let given = self.until(py, timeout_ns, |inner, now| inner.release(now, rows, &mut block))?;
+        Ok(given.unwrap_or((0, -1, 0)))
+    }
+
+    /// Reads the rings until something can be handed out, an input is through, or `timeout_ns` have passed.
+    fn wait(&self, py: Python<'_>, timeout_ns: u64) -> PyResult<()> {
+        self.until(py, timeout_ns, |inner, now| inner.merge.is_ready(now).then_some(())).map(drop)
     }
 
     /// Of each input: records, late, late_max_ns, by_hold, by_room, lost, held.
     fn stats(&self, py: Python<'_>) -> PyResult<Vec<[u64; 7]>> {
         let inner = self.inner(py)?;
-        let row = |stats: barewire_engine::align::Stats| {
-            let barewire_engine::align::Stats { records, late, late_max_ns, by_hold, by_room, lost, held } = stats;
+        let row = |stats: engine::Stats| {
+            let engine::Stats { records, late, late_max_ns, by_hold, by_room, lost, held } = stats;
             [records, late, late_max_ns, by_hold, by_room, lost, held]
         };
         Ok(inner.merge.stats().map(row).collect())

@@ -13,8 +13,6 @@ pub const ROW_WORDS: usize = size_of::<Row>() / 8;
 pub const LEG_WORDS: usize = size_of::<Leg>() / 8;
 /// Not known.
 pub const UNKNOWN: u64 = u64::MAX;
-/// The code of a status that says how far a feed's clock may be off.
-const CLOCK: u8 = b'K';
 /// The feed has lost messages, and the book has not been rebuilt since.
 const DOUBTED: u8 = 1;
 /// This reader has lost records, and no quote has come since.
@@ -252,7 +250,7 @@ impl Rows {
         } else if status.code == StatusCode::SessionStart as u8 {
             // Every book is empty, and numbers may stand for other instruments.
             self.of_input(source).for_each(|known| (known.is_quoted, known.leg.stale) = (false, 0));
-        } else if status.code == CLOCK
+        } else if status.code == StatusCode::Clock as u8
             && let Some(bound) = self.bounds.get_mut(usize::from(source))
             && !bound.is_told
         {
