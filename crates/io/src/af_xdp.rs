@@ -20,7 +20,7 @@
 //!
 //! Needs Linux 5.11, and CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF while it is opened.
 
-mod checksum;
+pub(crate) mod checksum;
 mod device;
 mod error;
 mod fragments;

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::af_xdp::AfXdpError;
 use crate::capabilities::Capabilities;
+use crate::dpdk::DpdkError;
 use crate::senders::MAX_ALLOWED;
 
 /// Why a receive or send path could not be opened: each says what was wanted, what was found and what to do.
@@ -140,6 +141,13 @@ pub enum OpenError {
         /// Which.
         error: AfXdpError,
     },
+    /// DPDK's own reasons.
+    Dpdk {
+        /// Whom it was for.
+        what: Purpose,
+        /// Which.
+        error: DpdkError,
+    },
     /// A system call failed for a reason that has no variant of its own.
     Os {
         /// Whom it was for.
@@ -193,6 +201,7 @@ impl OpenError {
             | OpenError::Join { error, .. }
             | OpenError::Os { error, .. } => Some(error),
             OpenError::AfXdp { error, .. } => error.os_error(),
+            OpenError::Dpdk { error, .. } => error.os_error(),
             _ => None,
         }
     }
@@ -304,6 +313,7 @@ impl fmt::Display for OpenError {
                 }
             }
             OpenError::AfXdp { what, error } => write!(f, "{what}: {error}"),
+            OpenError::Dpdk { what, error } => write!(f, "{what}: {error}"),
             OpenError::Os { what, call, error } => write!(f, "{what}: {call} failed: {error}"),
         }
     }

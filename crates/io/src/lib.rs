@@ -33,6 +33,7 @@ pub mod affinity;
 pub mod capabilities;
 pub mod capture;
 pub mod clock;
+pub mod dpdk;
 pub mod file;
 pub mod hwstamp;
 pub mod interfaces;

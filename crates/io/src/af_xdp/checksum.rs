@@ -8,7 +8,7 @@
 
 /// Whether the UDP checksum of a frame, if it holds a UDP packet, covers no more than the pseudo-header.
 #[inline]
-pub(super) fn is_unfinished(frame: &[u8]) -> bool {
+pub(crate) fn is_unfinished(frame: &[u8]) -> bool {
     covers_pseudo_header_only(frame).unwrap_or(false)
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use barewire_io::af_xdp::{AfXdpOptions, AfXdpReceiver, Attach};
+use barewire_io::dpdk::{DeviceFor, DpdkOptions, DpdkReceiver, LIBRARY_FILE};
 use barewire_io::io_uring::{IoUringOptions, IoUringReceiver, SqPoll};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode};
 use barewire_io::packet_mmap::{Fanout, PacketMmapOptions, PacketMmapReceiver, Version};
@@ -23,13 +24,24 @@ pub enum Path {
     io_uring_sqpoll,
     af_xdp_native,
     af_xdp_generic,
+    dpdk_af_packet,
 }
 pub use Path::*;
 
 impl Path {
     /// Whether frames are read as they reached the interface.
     pub fn reads_frames(self) -> bool {
-        matches!(self, packet_mmap_v2 | packet_mmap_v3) || self.is_xdp()
+        matches!(self, packet_mmap_v2 | packet_mmap_v3 | dpdk_af_packet) || self.is_xdp()
+    }
+
+    /// Whether it can be had here: DPDK's library is built by itself. CI builds it.
+    pub fn is_built(self) -> bool {
+        let missing = self == dpdk_af_packet && !dpdk_options("").library.is_some_and(|path| path.exists());
+        assert!(!missing || std::env::var_os("CI").is_none(), "CI builds it: make dpdk");
+        if missing {
+            eprintln!("skipped: needs `make dpdk`");
+        }
+        !missing
     }
 
     /// Whether packets are taken before the kernel's stack has them.
@@ -39,7 +51,7 @@ impl Path {
 
     /// By which clock its packets are stamped over virtual interfaces.
     pub fn clock(self) -> TsSource {
-        if self.is_xdp() { TsSource::User } else { TsSource::Kernel }
+        if self.is_xdp() || self == dpdk_af_packet { TsSource::User } else { TsSource::Kernel }
     }
 }
 
@@ -72,6 +84,7 @@ pub enum Any {
     PacketMmap(PacketMmapReceiver),
     IoUring(IoUringReceiver),
     AfXdp(AfXdpReceiver),
+    Dpdk(DpdkReceiver),
 }
 
 macro_rules! each {
@@ -81,6 +94,7 @@ macro_rules! each {
             Any::PacketMmap($receiver) => $result,
             Any::IoUring($receiver) => $result,
             Any::AfXdp($receiver) => $result,
+            Any::Dpdk($receiver) => $result,
         }
     };
 }
@@ -127,6 +141,10 @@ impl Any {
                 let frames = Some(if tiny { 64 } else { 2048 });
                 let options = AfXdpOptions { mode, attach, frames, trailer_times, ..AfXdpOptions::default() };
                 Any::AfXdp(AfXdpReceiver::open(lines, options)?)
+            }
+            dpdk_af_packet => {
+                let options = DpdkOptions { mode, trailer_times, ..dpdk_options("net_af_packet,iface={interface}") };
+                Any::Dpdk(DpdkReceiver::open(lines, options)?)
             }
         })
     }
@@ -190,6 +208,18 @@ impl Any {
             }
             assert!(begun.elapsed() < PATIENCE, "{:?}", self.counters());
         }
+    }
+}
+
+/// One device for all lines, the library that `make dpdk` builds, and ordinary memory for all tests.
+pub fn dpdk_options(device: &str) -> DpdkOptions {
+    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/dpdk/");
+    DpdkOptions {
+        devices: vec![DeviceFor { interface: None, device: device.into() }],
+        library: Some(format!("{library}{LIBRARY_FILE}").into()),
+        huge_pages: false,
+        descriptors: 512,
+        ..DpdkOptions::default()
     }
 }
 
