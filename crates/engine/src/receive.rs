@@ -113,7 +113,7 @@ impl ReceivePath {
                         report.attach,
                         report.transfer,
                         report.frames,
-                        receiver.user_times()
+                        times(Timestamps::User, report.hardware, receiver.user_times())
                     )
                 });
                 let report = report.collect();

@@ -28,6 +28,8 @@ mod open;
 mod options;
 mod program;
 mod ring;
+#[cfg(test)]
+mod stamped;
 mod umem;
 mod xsk;
 
@@ -41,7 +43,7 @@ use crate::bpf::Link;
 use crate::frames::{Arrival, Lines};
 use crate::membership::Membership;
 use crate::memory::CachePrefetch;
-use crate::nic::{Clocks, Nics, UserClock, UserTimes, Verdict};
+use crate::nic::{Clocks, Nics, UserClock, UserTimes, Verdict, settle};
 use crate::packet::{Packet, Receiver, ReceiverCounters};
 use crate::waits::Waits;
 use crate::{Waker, interfaces};
@@ -85,6 +87,8 @@ struct Interface {
     /// By VLAN id, 0 for none.
     lines: Vec<(u16, Lines)>,
     umem: Umem,
+    /// Which of the cards' clocks stamps are by that stand in front of frames; `None` where none do.
+    nic: Option<usize>,
     fragments: Fragments,
 }
 
@@ -161,6 +165,7 @@ impl AfXdpReceiver {
         counters.batches += 1;
         // One reading serves the batch.
         let now = self.clock.now();
+        let fit = self.nics.fit(interface.nic);
         let mut delivered = 0;
         for n in 0..count {
             // SAFETY: n is below what was available, and nothing is released before the loop has ended.
@@ -181,11 +186,19 @@ impl AfXdpReceiver {
                 counters.malformed += 1;
                 continue;
             };
+            let (ts_recv, ts_source, hardware) = match &fit {
+                None => (now, TsSource::User, Verdict::NotAsked),
+                Some(fit) => {
+                    // SAFETY: the frame is the process's, and its bytes in `frame` begin behind the stamp.
+                    let stamp = unsafe { interface.umem.take_stamp(descriptor.address) };
+                    settle(Some(fit), stamp, now, TsSource::User)
+                }
+            };
             let arrival = Arrival {
-                ts_recv: now,
-                ts_source: TsSource::User,
+                ts_recv,
+                ts_source,
                 seen: now,
-                hardware: Verdict::NotAsked,
+                hardware,
                 checksum_settled: checksum::is_unfinished(frame),
                 vlan: None,
                 segment_bytes: 0,

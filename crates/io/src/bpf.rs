@@ -4,7 +4,9 @@
 //! zero. Every descriptor closes on exec, and what it stands for goes with the last one: also when the process is killed.
 
 pub(crate) mod asm;
+pub(crate) mod btf;
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
@@ -121,19 +123,32 @@ struct LoadAttr {
 
 /// Has the kernel verify and compile a program. Where it refuses, the verifier's words come with its reason.
 pub(crate) fn load_program(code: &[Insn]) -> Result<OwnedFd, (io::Error, String)> {
+    load(code, 0, 0, c"Apache-2.0")
+}
+
+/// The same for a program that asks this interface's driver about packets. It can be attached there only, and natively only.
+pub(crate) fn load_device_program(code: &[Insn], interface: u32) -> Result<OwnedFd, (io::Error, String)> {
+    /// BPF_F_XDP_DEV_BOUND_ONLY.
+    const DEVICE_BOUND: u32 = 1 << 6;
+    // The kernel lets its functions be called by programs only whose licence is compatible with its own: this program,
+    // which is made here, may be had under either.
+    load(code, DEVICE_BOUND, interface, c"Dual MIT/GPL")
+}
+
+fn load(code: &[Insn], flags: u32, interface: u32, license: &CStr) -> Result<OwnedFd, (io::Error, String)> {
     const LOG_BYTES: usize = 1 << 20;
     let mut attr = LoadAttr {
         program_type: PROG_TYPE_XDP,
         instructions: code.len() as u32,
         code: code.as_ptr().addr() as u64,
-        license: c"Apache-2.0".as_ptr().addr() as u64,
+        license: license.as_ptr().addr() as u64,
         log_level: 0,
         log_bytes: 0,
         log: 0,
         kernel_version: 0,
-        flags: 0,
+        flags,
         name: name(b"barewire"),
-        interface: 0,
+        interface,
         attach_type: ATTACH_XDP,
     };
     // SAFETY: this is PROG_LOAD's struct; the instructions and the license are readable for their lengths; no log.
@@ -213,6 +228,8 @@ struct RunAttr {
     flags: u32,
     cpu: u32,
     batch: u32,
+    /// To the next multiple of 8: the kernel refuses what it does not know, unless it is zero.
+    padding: u32,
 }
 
 fn run(attr: &mut RunAttr) -> io::Result<()> {

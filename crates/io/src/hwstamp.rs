@@ -214,6 +214,8 @@ pub enum NoHardwareStamps {
     PhcUnreadable,
     /// The kernel refuses hardware stamps at the socket.
     SocketRefused,
+    /// The kernel or the driver does not tell XDP programs when the card received a packet.
+    NoXdpMetadata,
     /// Another reason of the operating system's.
     Os,
 }
@@ -231,6 +233,7 @@ impl NoHardwareStamps {
             NoHardwareStamps::NotPermitted => "not_permitted",
             NoHardwareStamps::PhcUnreadable => "phc_unreadable",
             NoHardwareStamps::SocketRefused => "socket_refused",
+            NoHardwareStamps::NoXdpMetadata => "no_xdp_metadata",
             NoHardwareStamps::Os => "os",
         }
     }
@@ -264,6 +267,10 @@ impl fmt::Display for NoHardwareStamps {
             NoHardwareStamps::SocketRefused => {
                 f.write_str("no hardware stamps: the kernel refuses them at the socket (SO_TIMESTAMPING)")
             }
+            NoHardwareStamps::NoXdpMetadata => f.write_str(
+                "no hardware stamps: kernel or driver do not tell XDP programs of them (Linux 6.3, native XDP, and a driver \
+                 that has bpf_xdp_metadata_rx_timestamp)",
+            ),
             NoHardwareStamps::Os => f.write_str("no hardware stamps: the card could not be asked"),
         }
     }

@@ -141,6 +141,7 @@ impl ReceiveOptions {
                 huge_pages: self.af_xdp.huge_pages,
                 busy_poll: busy_poll_us.map(|us| BusyPoll { us, budget: self.af_xdp.busy_poll_budget }),
                 vlan: self.af_xdp.vlan,
+                timestamps,
                 trailer_times,
                 ..AfXdpOptions::default()
             }),

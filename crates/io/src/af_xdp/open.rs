@@ -5,20 +5,24 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
+use barewire_types::TsSource;
+
 use super::device::Device;
 use super::fragments::Fragments;
 use super::options::{AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, Transfer, Transferred};
-use super::program::{Take, Taken, assemble};
+use super::program::{Stamp, Take, Taken, assemble};
 use super::umem::Umem;
 use super::xsk::{self, Xsk};
 use super::{AfXdpError, AfXdpReceiver, Interface, Queue};
+use crate::bpf::btf::kernel_function;
 use crate::bpf::{self, Link};
 use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
 use crate::frames::Lines;
+use crate::hwstamp::NoHardwareStamps;
 use crate::kernel::Mode;
 use crate::membership::Membership;
-use crate::nic::{Clocks, Nics, UserClock};
+use crate::nic::{Clocks, Hardware, Nics, Stamps, UserClock};
 use crate::packet::{LineConfig, ReceiverCounters};
 use crate::waits::Waits;
 
@@ -60,6 +64,15 @@ impl AfXdpReceiver {
     ///
     /// [`OpenError`], which names the line; nothing stays open or attached.
     pub fn open(lines: &[LineConfig], options: AfXdpOptions) -> Result<AfXdpReceiver, OpenError> {
+        AfXdpReceiver::open_stamped(lines, options, by_driver)
+    }
+
+    /// The same, with another answer to where stamps come from: tests have no card.
+    pub(super) fn open_stamped(
+        lines: &[LineConfig],
+        options: AfXdpOptions,
+        stamps: FindStamps,
+    ) -> Result<AfXdpReceiver, OpenError> {
         check(lines, &options)?;
         let Some(first) = lines.first() else { return Err(OpenError::NoLines) };
         let what = Purpose::Line(first.line);
@@ -92,8 +105,18 @@ impl AfXdpReceiver {
             reports: Vec::new(),
         };
         for group in &groups {
-            receiver.open_interface(group, &options)?;
+            receiver.open_interface(group, &options, stamps)?;
         }
+        let source = |report: &InterfaceReport| match (options.trailer_times, report.hardware) {
+            (Some(_), _) => TsSource::Capture,
+            (None, Hardware::On { .. }) => TsSource::Nic,
+            _ => TsSource::User,
+        };
+        receiver.clocks = Clocks {
+            source: receiver.reports.iter().map(source).max_by_key(|source| *source as u8).unwrap_or(TsSource::User),
+            nic_bound_ns: receiver.nics.bound_ns(),
+            user_bound_ns: receiver.clock.bound_ns(),
+        };
         if options.mode == Mode::Blocking {
             let sockets = receiver.queues.iter().map(|queue| queue.socket.fd());
             receiver.waits = Waits::new(options.mode, sockets).map_err(eventfd)?;
@@ -101,7 +124,12 @@ impl AfXdpReceiver {
         Ok(receiver)
     }
 
-    fn open_interface(&mut self, group: &Group<'_>, options: &AfXdpOptions) -> Result<(), OpenError> {
+    fn open_interface(
+        &mut self,
+        group: &Group<'_>,
+        options: &AfXdpOptions,
+        stamps: FindStamps,
+    ) -> Result<(), OpenError> {
         let what = group.lines.first().map_or(Purpose::Line(0), |(_, line)| Purpose::Line(line.line));
         let context = Context { what, device: &group.device };
         let existing_queues = group.device.queues(what)?;
@@ -117,7 +145,14 @@ impl AfXdpReceiver {
             Some(libc::EPERM) => OpenError::not_permitted(what, "make BPF maps", NEEDS, error),
             _ => context.os("BPF_MAP_CREATE")(error),
         })?;
-        let (link, attach) = attach(&context, &group.lines, options.attach, &map)?;
+        let (stamp, mut hardware) = stamps(&mut self.nics, &context.device.name, options.timestamps);
+        let stamp = stamp.filter(|_| options.attach != Attach::Generic);
+        let (link, attach, stamped) =
+            attach(&context, &group.lines, options.attach, &map, stamp.map(|(_, stamp)| stamp))?;
+        if matches!(hardware, Hardware::On { .. }) && !stamped {
+            hardware = Hardware::Unavailable(NoHardwareStamps::NoXdpMetadata);
+        }
+        let nic = stamp.map(|(nic, _)| nic).filter(|_| stamped);
         let copies_only = attach.got == Attached::Generic;
 
         let fragments = Fragments::of(what, group.device.index, group.lines.iter().map(|(_, line)| *line))?;
@@ -170,10 +205,11 @@ impl AfXdpReceiver {
             frames,
             frame_bytes,
             pages: umem.pages(),
+            hardware,
             busy_poll,
         });
         let lines = vlans.into_iter().map(lines_of).collect();
-        self.interfaces.push(Interface { name: context.name(), lines, umem, fragments });
+        self.interfaces.push(Interface { name: context.name(), lines, umem, nic, fragments });
         self.queues.append(&mut queues);
         self._links.push(link);
         Ok(())
@@ -228,17 +264,43 @@ fn frame_bytes(mtu: u32) -> u32 {
     if mtu.saturating_add(18 + 256) <= 2048 { 2048 } else { 4096 }
 }
 
+/// Says for an interface which card's clock its stamps are by and where they come from, where there are any, and what is
+/// told of it.
+pub(super) type FindStamps = fn(&mut Nics, &str, Stamps) -> (Option<(usize, Stamp)>, Hardware);
+
+fn by_driver(nics: &mut Nics, interface: &str, asked: Stamps) -> (Option<(usize, Stamp)>, Hardware) {
+    const RX_TIMESTAMP: &str = "bpf_xdp_metadata_rx_timestamp";
+    match nics.add(Some(interface), asked) {
+        (Some(nic), hardware) => match kernel_function(RX_TIMESTAMP) {
+            Ok(function) => (Some((nic, Stamp::Driver(function))), hardware),
+            Err(_) => (None, hardware),
+        },
+        (None, hardware) => (None, hardware),
+    }
+}
+
 fn attach(
     context: &Context<'_>,
     lines: &[(u16, &LineConfig)],
     asked: Attach,
     map: &OwnedFd,
-) -> Result<(Link, Got<Attach, Attached>), OpenError> {
+    stamp: Option<Stamp>,
+) -> Result<(Link, Got<Attach, Attached>, bool), OpenError> {
     use std::os::fd::AsRawFd;
     let what = context.what;
     let takes: Vec<Take> =
         lines.iter().map(|(vlan, line)| Take { vlan: *vlan, group: line.group, port: line.port }).collect();
-    let code = assemble(&takes, Taken::Redirect(map.as_raw_fd()));
+    if let Some(stamp) = stamp {
+        // Where kernel or driver refuse, or another program is in the way, it goes on as without stamps, and says why.
+        let code = assemble(&takes, Taken::Redirect(map.as_raw_fd(), Some(stamp)));
+        let index = context.device.index;
+        if let Ok(program) = bpf::load_device_program(&code, index)
+            && let Ok(link) = Link::attach(&program, index, bpf::NATIVE)
+        {
+            return Ok((link, Got { asked, got: Attached::Native, why: None }, true));
+        }
+    }
+    let code = assemble(&takes, Taken::Redirect(map.as_raw_fd(), None));
     let program = bpf::load_program(&code).map_err(|(error, log)| match error.raw_os_error() {
         Some(libc::EPERM) => OpenError::not_permitted(what, "load XDP programs", NEEDS, error),
         // What the verifier says to those who may load programs, and may not have them add to pointers.
@@ -257,7 +319,7 @@ fn attach(
     let mut why = None;
     if asked != Attach::Generic {
         match Link::attach(&program, context.device.index, bpf::NATIVE) {
-            Ok(link) => return Ok((link, Got { asked, got: Attached::Native, why: None })),
+            Ok(link) => return Ok((link, Got { asked, got: Attached::Native, why: None }, false)),
             Err(error) => match refused("native", error) {
                 // The driver cannot, or not as the interface is set up just now (packet length, queues).
                 OpenError::AfXdp { error: AfXdpError::CannotAttach { error, .. }, .. }
@@ -270,7 +332,7 @@ fn attach(
         }
     }
     let link = Link::attach(&program, context.device.index, bpf::GENERIC).map_err(|error| refused("generic", error))?;
-    Ok((link, Got { asked, got: Attached::Generic, why }))
+    Ok((link, Got { asked, got: Attached::Generic, why }, false))
 }
 
 type Opened = (Xsk, super::ReceiveRing, super::FillRing);

@@ -5,6 +5,7 @@ use std::fmt;
 use super::Pages;
 use crate::frames::TrailerTimes;
 use crate::kernel::Mode;
+use crate::nic::{Hardware, Stamps};
 
 /// Where the program is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub struct AfXdpOptions {
     pub busy_poll: Option<BusyPoll>,
     /// Id of the VLAN that packets of the lines are tagged with, 1 to 4,094, where their interface is not a VLAN's own.
     pub vlan: Option<u16>,
+    /// Which clock is to say when packets arrive. The kernel stamps nothing that comes this way.
+    pub timestamps: Stamps,
     /// Capture switch whose trailers say when packets came; those without one keep the time that they have otherwise.
     pub trailer_times: Option<TrailerTimes>,
 }
@@ -101,6 +104,7 @@ impl Default for AfXdpOptions {
             batch: 64,
             busy_poll: None,
             vlan: None,
+            timestamps: Stamps::Auto,
             trailer_times: None,
         }
     }
@@ -166,6 +170,8 @@ pub struct InterfaceReport {
     pub frame_bytes: u32,
     /// On what pages the frames lie.
     pub pages: Pages,
+    /// Whether packets carry hardware times, as of the opening.
+    pub hardware: Hardware,
     /// Whether the feed's thread does the driver's receive work, where it was asked to; with the reason where not.
     pub busy_poll: Option<Result<BusyPoll, String>>,
 }

@@ -8,11 +8,14 @@
 //!    of the receive queue that the frame came by, or pass where that queue has none; not found: pass.
 //!
 //! The keys are searched by halving, so that hundreds of lines cost other traffic no more than a few comparisons.
-//! Hardware receive times will be taken here, by a kfunc that writes them in front of the frame, where drivers have it.
+//!
+//! Where the driver tells when the card received a frame (`bpf_xdp_metadata_rx_timestamp`, kernel's
+//! `Documentation/networking/xdp-rx-metadata.rst`), the program asks it, and writes the answer in front of the frame: 8
+//! bytes in the machine's order, 0 for none.
 
 use std::net::Ipv4Addr;
 
-use crate::bpf::asm::{Assembler, Insn, Label, Op, Operand, R, When, Wide, Width};
+use crate::bpf::asm::{Assembler, Insn, Label, Op, Operand, R, STACK, When, Wide, Width};
 
 /// A packet that the program is to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,14 +38,25 @@ impl Take {
 /// What becomes of a packet that is taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Taken {
-    /// It goes to the socket of its queue, by this XSKMAP's descriptor.
-    Redirect(i32),
+    /// It goes to the socket of its queue, by this XSKMAP's descriptor, with a stamp in front of it where there is one.
+    Redirect(i32, Option<Stamp>),
     /// The program returns this: for trying it out on single frames.
     #[cfg(test)]
     Return(i32),
 }
 
+/// Where a frame's stamp is from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stamp {
+    /// The function of the kernel's with this number.
+    Driver(i32),
+    /// It is made up: no driver here has any.
+    #[cfg(test)]
+    Faked(u64),
+}
+
 const XDP_PASS: i32 = 2;
+const ADJUST_META: i32 = 54;
 const REDIRECT_MAP: i32 = 51;
 
 const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
@@ -93,6 +107,50 @@ impl Assembler {
                 }
             }
         }
+    }
+}
+
+impl Assembler {
+    /// Writes a frame's stamp in front of it, where there is room.
+    fn write_stamp(&mut self, stamp: Stamp) {
+        use Operand::{In, Is};
+        // xdp_md's fields, and the place on the stack.
+        const DATA_BEGIN: i16 = 0;
+        const META_BEGIN: i16 = 8;
+        const PLACE: i16 = -8;
+        let done = self.label();
+        self.op(Op::Move, ARG1, In(CONTEXT));
+        self.op(Op::Move, DATA, Is(-8));
+        self.call(ADJUST_META);
+        self.jump_if(When::NotEqual, SCRATCH, Is(0), done);
+        match stamp {
+            Stamp::Driver(function) => {
+                let told = self.label();
+                self.op(Op::Move, VALUE, Is(0));
+                self.store(Width::Double, STACK, PLACE, VALUE);
+                self.op(Op::Move, ARG1, In(CONTEXT));
+                self.op(Op::Move, DATA, In(STACK));
+                self.op(Op::Add, DATA, Is(PLACE.into()));
+                self.call_kernel(function);
+                self.jump_if(When::Equal, SCRATCH, Is(0), told);
+                self.op(Op::Move, VALUE, Is(0));
+                self.store(Width::Double, STACK, PLACE, VALUE);
+                self.place(told);
+            }
+            #[cfg(test)]
+            Stamp::Faked(stamp) => {
+                self.load64(VALUE, Wide::Value(stamp));
+                self.store(Width::Double, STACK, PLACE, VALUE);
+            }
+        }
+        self.load(Width::Word, DATA, CONTEXT, META_BEGIN);
+        self.load(Width::Word, END, CONTEXT, DATA_BEGIN);
+        self.op(Op::Move, CURSOR, In(DATA));
+        self.op(Op::Add, CURSOR, Is(8));
+        self.jump_if(When::Above, CURSOR, In(END), done);
+        self.load(Width::Double, VALUE, STACK, PLACE);
+        self.store(Width::Double, DATA, 0, VALUE);
+        self.place(done);
     }
 }
 
@@ -173,7 +231,10 @@ pub(super) fn assemble(takes: &[Take], taken: Taken) -> Vec<Insn> {
 
     a.place(found);
     match taken {
-        Taken::Redirect(map) => {
+        Taken::Redirect(map, stamp) => {
+            if let Some(stamp) = stamp {
+                a.write_stamp(stamp);
+            }
             a.load64(ARG1, Wide::Map(map));
             a.load(Width::Word, DATA, CONTEXT, RX_QUEUE);
             // What the helper returns where the queue has no socket.
@@ -297,7 +358,7 @@ mod tests {
     fn the_longest_program_is_short_enough_for_its_jumps() {
         let many: Vec<Take> =
             (0..=255).map(|n| Take { vlan: n, group: Ipv4Addr::new(239, 0, 0, n as u8), port: 1 }).collect();
-        let code = assemble(&many, Taken::Redirect(3));
+        let code = assemble(&many, Taken::Redirect(3, Some(Stamp::Driver(1))));
         assert!(code.len() < 2_000, "{}", code.len());
     }
 }

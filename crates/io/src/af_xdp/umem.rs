@@ -105,6 +105,28 @@ impl Umem {
     }
 }
 
+impl Umem {
+    /// The stamp that the program wrote in front of a frame's bytes, which is gone afterwards, so that it is never taken
+    /// for the next packet's; `None` for none.
+    ///
+    /// # Safety
+    ///
+    /// The frame is the process's, and nobody reads the eight bytes before `address`.
+    #[inline]
+    pub(super) unsafe fn take_stamp(&self, address: u64) -> Option<u64> {
+        let at =
+            address.checked_sub(8).filter(|at| self.frame_of(*at) == self.frame_of(address) && address <= self.len)?;
+        // SAFETY: just checked to lie within one frame of the mapping; nobody else reads or writes there: the caller's
+        // promise, and the kernel's, whose frame it is not.
+        let stamp = unsafe { self.base.as_ptr().add(at as usize).cast::<u64>() };
+        // SAFETY: as above; the bytes are initialised, and aligned or not.
+        let found = unsafe { stamp.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { stamp.write_unaligned(0) };
+        (found != 0).then_some(found)
+    }
+}
+
 impl Drop for Umem {
     fn drop(&mut self) {
         // SAFETY: made in `new` with this length, and no slice of it outlives the UMEM. A kernel that still writes to the
@@ -116,6 +138,17 @@ impl Drop for Umem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_is_taken_once_and_from_within_its_frame() {
+        let umem = Umem::new(2, 2048, false).unwrap();
+        // SAFETY: the memory was handed to no kernel, and the bytes lie within it.
+        unsafe { umem.base.as_ptr().add(2048 + 248).cast::<u64>().write_unaligned(77) };
+        // SAFETY: as above, and nothing is read meanwhile.
+        let take = |address| unsafe { umem.take_stamp(address) };
+        assert_eq!([2048 + 256, 2048 + 256].map(take), [Some(77), None]);
+        assert_eq!([0, 7, 2048, 4096 + 256, u64::MAX].map(take), [None; 5]);
+    }
 
     #[test]
     fn bytes_lie_within_the_memory_or_are_none() {

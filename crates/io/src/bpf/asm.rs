@@ -152,6 +152,11 @@ impl Assembler {
         self.emit(0x85, 0, 0, 0, helper);
     }
 
+    /// Calls a function of the kernel's by its number (BPF_PSEUDO_KFUNC_CALL).
+    pub(crate) fn call_kernel(&mut self, function: i32) {
+        self.emit(0x85, 0, 2, 0, function);
+    }
+
     pub(crate) fn exit(&mut self) {
         self.emit(0x95, 0, 0, 0, 0);
     }

@@ -103,6 +103,12 @@ impl Phc {
         Ok(Phc { file: File::open(format!("/dev/ptp{index}"))?, index, ways: Ways::default() })
     }
 
+    /// A device that answers nothing.
+    #[cfg(test)]
+    pub(crate) fn none() -> Phc {
+        Phc { file: File::open("/dev/null").unwrap(), index: u32::MAX, ways: Ways::default() }
+    }
+
     /// The number in its name.
     pub fn index(&self) -> u32 {
         self.index

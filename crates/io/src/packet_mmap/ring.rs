@@ -39,7 +39,7 @@ pub(super) enum Stamp {
 impl Stamp {
     #[inline]
     fn of(status: u32) -> Stamp {
-        if status & libc::TP_STATUS_TS_RAW_HARDWARE as u32 != 0 { Stamp::Card } else { Stamp::Kernel }
+        if status & libc::TP_STATUS_TS_RAW_HARDWARE != 0 { Stamp::Card } else { Stamp::Kernel }
     }
 }
 
