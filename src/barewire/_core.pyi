@@ -255,12 +255,16 @@ class LatencyBench:
     # Why there is only loopback; None where there are namespaces.
     def loopback_because(self) -> str | None: ...
     # Why a path cannot be opened here; None where it can.
-    def refusal(self, name: str) -> str | None: ...
+    def refusal(self, name: str, buffer_bytes: int) -> str | None: ...
+    # Why no program in the kernel can send here; None where one can.
+    def no_program(self) -> str | None: ...
     # cores: the sender's, the receiving thread's, and the strategy's where it has a thread of its own.
     def run(
         self,
         name: str,
         *,
+        sender_name: str,
+        buffer_bytes: int,
         rate: float,
         messages_per_packet: int,
         duration_ns: int,

@@ -19,6 +19,7 @@ use crate::venue::Publish;
 
 pub mod latency;
 mod legacy;
+mod legacy_tcp;
 pub mod ring;
 
 /// Messages of a slice.

@@ -374,6 +374,19 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.venue.maintain(&mut self.counters);
     }
 
+    /// Applies messages of a stream, which come in order and complete; `sequence` is the first one's number.
+    pub fn streamed<'a>(
+        &mut self,
+        messages: impl Iterator<Item = &'a [u8]> + Clone,
+        sequence: u64,
+        ts_recv: UnixNanos,
+        ts_source: TsSource,
+    ) {
+        self.messages::<false>(messages, Context { sequence, ts_recv, ts_source, flags: Flags::NONE }, 1);
+        self.out.end_of_packet();
+        self.venue.maintain(&mut self.counters);
+    }
+
     /// A frame that is none of this feed's.
     pub fn refuse(&mut self) {
         self.counters.bump(Counter::Packets);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use barewire_engine::bench::latency::{
-    Cores, FlowBuilder, LatencyBench, Network, Path, RunConfig, RunError, RunResult,
+    Cores, FlowBuilder, LatencyBench, Network, Path, RunConfig, RunError, RunResult, Sender,
 };
 use barewire_engine::receive::ReceivePath;
 use barewire_io::af_xdp::AfXdpOptions;
@@ -23,9 +23,10 @@ fn bench(network: Network) -> LatencyBench {
     LatencyBench::new(flow.finish(), network)
 }
 
-fn paths() -> [Path; 5] {
+fn paths() -> [Path; 6] {
     [
         Path::Legacy,
+        Path::LegacyTcp,
         Path::Feed(ReceivePath::Kernel(KernelOptions::default())),
         Path::Feed(ReceivePath::IoUring(IoUringOptions::default())),
         Path::Feed(ReceivePath::PacketMmap(PacketMmapOptions::default())),
@@ -34,7 +35,15 @@ fn paths() -> [Path; 5] {
 }
 
 fn short(path: Path) -> RunConfig {
-    RunConfig { path, rate: 20_000.0, messages_per_packet: 4, duration_ns: 200_000_000, cores: Cores::default() }
+    RunConfig {
+        path,
+        sender: Sender::Udp,
+        rcvbuf_bytes: 16 << 20,
+        rate: 20_000.0,
+        messages_per_packet: 4,
+        duration_ns: 200_000_000,
+        cores: Cores::default(),
+    }
 }
 
 fn check(result: &RunResult, rate: f64) {
@@ -63,19 +72,23 @@ fn what_was_sent_came_or_was_lost_by_every_path() {
             eprintln!("skipped: {}: no network namespaces here", path.name());
             continue;
         }
-        let config = short(path);
-        let result = bench.run(&config, &AtomicBool::new(false)).expect("a run");
-        check(&result, config.rate);
-        let sleeps = matches!(config.path, Path::Legacy);
-        assert_eq!(result.receiver_stolen.is_none(), sleeps);
-        assert!(result.receiver_stolen.is_none_or(|share| (0.0..=1.0).contains(&share)));
+        let senders = if everything { &[Sender::Udp, Sender::Program][..] } else { &[Sender::Udp] };
+        for sender in senders {
+            let config = RunConfig { sender: *sender, ..short(path.clone()) };
+            let result = bench.run(&config, &AtomicBool::new(false)).expect("a run");
+            check(&result, config.rate);
+            let sleeps = matches!(config.path, Path::Legacy | Path::LegacyTcp);
+            assert_eq!(result.receiver_stolen.is_none(), sleeps);
+            assert!(result.receiver_stolen.is_none_or(|share| (0.0..=1.0).contains(&share)));
+        }
     }
 }
 
 #[test]
 fn loopback_does_where_there_is_nothing_better() {
     let mut bench = bench(Network::Loopback { why: "a test".to_owned() });
-    for path in paths().into_iter().take(2) {
+    assert!(matches!(bench.check_program(), Err(RunError::NoProgram(why)) if why == "a test"));
+    for path in paths().into_iter().take(3) {
         let config = short(path);
         check(&bench.run(&config, &AtomicBool::new(false)).expect("a run"), config.rate);
     }
@@ -93,18 +106,25 @@ fn what_a_full_buffer_loses_is_counted() {
     assert!(result.latency.samples() <= result.received);
 }
 
+/// By a socket, by a program in the kernel, and by TCP.
 #[test]
 fn a_stop_ends_a_run() {
-    let mut bench = bench(Network::Loopback { why: "a test".to_owned() });
-    let config = RunConfig { duration_ns: 600_000_000_000, ..short(Path::Legacy) };
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(200));
-            stop.store(true, Ordering::Relaxed);
+    let ways = [(Path::Legacy, Sender::Udp), (Path::Legacy, Sender::Program), (Path::LegacyTcp, Sender::Udp)];
+    for (path, sender) in ways {
+        let mut bench = bench(Network::new());
+        if sender == Sender::Program && bench.network().is_loopback() {
+            continue;
+        }
+        let config = RunConfig { sender, duration_ns: 600_000_000_000, ..short(path) };
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                stop.store(true, Ordering::Relaxed);
+            });
+            let began = Instant::now();
+            assert!(matches!(bench.run(&config, &stop), Err(RunError::Stopped)));
+            assert!(began.elapsed() < Duration::from_secs(60));
         });
-        let began = Instant::now();
-        assert!(matches!(bench.run(&config, &stop), Err(RunError::Stopped)));
-        assert!(began.elapsed() < Duration::from_secs(60));
-    });
+    }
 }

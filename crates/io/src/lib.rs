@@ -40,6 +40,7 @@ pub mod interfaces;
 pub mod io_uring;
 pub mod kernel;
 pub mod legacy;
+pub mod legacy_stream;
 pub mod live_frames;
 pub mod memory;
 pub mod netns;

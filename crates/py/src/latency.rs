@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use barewire_engine::bench::latency::{
-    self, Cores, FlowBuilder, Latency, Network, Path, RunConfig, RunError, RunResult,
+    self, Cores, FlowBuilder, Latency, Network, Path, RunConfig, RunError, RunResult, Sender,
 };
 use barewire_engine::receive::ReceivePath;
 use barewire_io::af_xdp::AfXdpOptions;
@@ -30,15 +30,33 @@ pub struct LatencyBench {
     bench: latency::LatencyBench,
 }
 
-fn path(name: &str) -> PyResult<Path> {
+/// A frame of AF_XDP's memory.
+const FRAME_BYTES: usize = 2048;
+
+/// A path with so much memory for packets that wait. Sockets are asked for half of it: the kernel takes twice what it is
+/// asked for.
+fn path(name: &str, buffer_bytes: usize) -> PyResult<Path> {
+    let rcvbuf_bytes = Some(buffer_bytes / 2);
     Ok(Path::Feed(match name {
         "legacy" => return Ok(Path::Legacy),
-        "kernel" => ReceivePath::Kernel(KernelOptions::default()),
-        "io_uring" => ReceivePath::IoUring(IoUringOptions::default()),
-        "packet_mmap" => ReceivePath::PacketMmap(PacketMmapOptions::default()),
-        "af_xdp" => ReceivePath::AfXdp(AfXdpOptions::default()),
+        "legacy_tcp" => return Ok(Path::LegacyTcp),
+        "kernel" => ReceivePath::Kernel(KernelOptions { rcvbuf_bytes, ..KernelOptions::default() }),
+        "io_uring" => ReceivePath::IoUring(IoUringOptions { rcvbuf_bytes, ..IoUringOptions::default() }),
+        "packet_mmap" => {
+            ReceivePath::PacketMmap(PacketMmapOptions { ring_bytes: buffer_bytes, ..PacketMmapOptions::default() })
+        }
+        "af_xdp" => {
+            let frames = Some(u32::try_from(buffer_bytes / FRAME_BYTES).unwrap_or(u32::MAX));
+            ReceivePath::AfXdp(AfXdpOptions { frames, ..AfXdpOptions::default() })
+        }
         other => return Err(PyValueError::new_err(format!("unknown path '{other}'"))),
     }))
+}
+
+fn sender(name: &str) -> PyResult<Sender> {
+    let known = [Sender::Udp, Sender::Program];
+    let found = known.into_iter().find(|sender| sender.name() == name);
+    found.ok_or_else(|| PyValueError::new_err(format!("unknown sender '{name}'")))
 }
 
 fn raise(py: Python<'_>, error: &RunError) -> PyErr {
@@ -77,24 +95,39 @@ impl LatencyBench {
     }
 
     /// Why a path cannot be opened here; `None` where it can.
-    fn refusal(&self, py: Python<'_>, name: &str) -> PyResult<Option<String>> {
-        let Path::Feed(path) = path(name)? else { return Ok(None) };
+    fn refusal(&self, py: Python<'_>, name: &str, buffer_bytes: usize) -> PyResult<Option<String>> {
+        let Path::Feed(path) = path(name, buffer_bytes)? else { return Ok(None) };
         Ok(py.detach(|| self.bench.check(&path)).err().map(|error| error.to_string()))
     }
 
-    #[pyo3(signature = (name, *, rate, messages_per_packet, duration_ns, cores))]
+    /// Why no program can send here; `None` where one can.
+    fn no_program(&self, py: Python<'_>) -> Option<String> {
+        py.detach(|| self.bench.check_program()).err().map(|error| error.to_string())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "named ones, in Python")]
+    #[pyo3(signature = (name, *, sender_name, buffer_bytes, rate, messages_per_packet, duration_ns, cores))]
     fn run<'py>(
         &mut self,
         py: Python<'py>,
         name: &str,
+        sender_name: &str,
+        buffer_bytes: usize,
         rate: f64,
         messages_per_packet: u16,
         duration_ns: u64,
         cores: [Option<usize>; 3],
     ) -> PyResult<Bound<'py, PyDict>> {
-        let [sender, receiver, strategy] = cores;
-        let cores = Cores { sender, receiver, strategy };
-        let config = RunConfig { path: path(name)?, rate, messages_per_packet, duration_ns, cores };
+        let [sending, receiver, strategy] = cores;
+        let config = RunConfig {
+            path: path(name, buffer_bytes)?,
+            sender: sender(sender_name)?,
+            rcvbuf_bytes: buffer_bytes / 2,
+            rate,
+            messages_per_packet,
+            duration_ns,
+            cores: Cores { sender: sending, receiver, strategy },
+        };
         let stop = AtomicBool::new(false);
         let bench = &mut self.bench;
         let mut interrupted = Ok(());
@@ -145,6 +178,9 @@ fn described<'py>(py: Python<'py>, config: &RunConfig, result: &RunResult) -> Py
     let elapsed_ns = sent.elapsed_ns.max(1) as f64;
     distribution(&row, "", latency)?;
     distribution(&row, "due_", &result.from_due)?;
+    let sender = if matches!(config.path, Path::LegacyTcp) { "tcp" } else { config.sender.name() };
+    row.set_item("sender", sender)?;
+    row.set_item("packets_together", result.group)?;
     row.set_item("samples", latency.samples())?;
     row.set_item("sent", sent.messages)?;
     row.set_item("received", result.received)?;

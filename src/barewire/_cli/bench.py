@@ -56,7 +56,13 @@ PinOption = Annotated[
 PerPacketOption = Annotated[
     int, typer.Option(min=1, max=1000, help="Messages a packet; about 38 fit, and more are not sent in one.")
 ]
-_ALL = "legacy,kernel,io_uring,packet_mmap,af_xdp"
+SenderOption = Annotated[
+    str, typer.Option(help="Who sends: a program in the kernel, or a UDP socket; auto: a program where one can.")
+]
+BufferOption = Annotated[
+    int, typer.Option("--buffer", metavar="MIB", min=1, max=2048, help="Memory for packets that wait, of every path.")
+]
+_ALL = "legacy,legacy_tcp,kernel,io_uring,packet_mmap,af_xdp"
 
 
 @app.command()
@@ -66,6 +72,8 @@ def latency(
     messages_per_packet: PerPacketOption = 10,
     duration: Annotated[float, typer.Option("--duration", "-d", min=0.05, help="Seconds a run.")] = 1.0,
     pin: PinOption = None,
+    sender: SenderOption = "auto",
+    buffer: BufferOption = 32,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each path, turn and turn about.")] = 5,
     plot: Annotated[Path | None, typer.Option(metavar="DIR", help="Write latency.png and latency.html here.")] = None,
     as_json: JsonOption = False,
@@ -76,8 +84,8 @@ def latency(
     if plot is not None:
         _latency_plot.require()
     per_second = number("--rate", rate, 1)
-    scene = _latency.open_scene(paths, pin, messages_per_packet)
-    rows = _latency.latencies(scene, per_second, duration, runs)
+    scene = _latency.open_scene(paths, pin, sender, buffer)
+    rows = _latency.latencies(scene, per_second, duration, runs, messages_per_packet)
     result = {"results": rows, "runs_each": runs, "duration_s": duration, **_latency.facts(scene)}
     text = _latency_text(result)
     if plot is not None:
@@ -89,22 +97,27 @@ def latency(
 @app.command()
 def rate(
     paths: PathsOption = _ALL,
-    rate: Annotated[str, typer.Option(help="Where to begin, messages a second.")] = "250k",
-    most: Annotated[str, typer.Option(help="Where to end.")] = "20M",
-    messages_per_packet: PerPacketOption = 30,
+    rate: Annotated[str, typer.Option(help="Where to begin, messages a second.")] = "100k",
+    most: Annotated[str, typer.Option(help="Where to end.")] = "40M",
+    messages_per_packet: Annotated[str, typer.Option(help="Messages a packet; several with commas.")] = "1,10",
     duration: Annotated[float, typer.Option("--duration", "-d", min=0.05, help="Seconds a run.")] = 1.0,
     pin: PinOption = None,
+    sender: SenderOption = "auto",
+    buffer: BufferOption = 32,
     as_json: JsonOption = False,
 ) -> None:
     """The highest rate at which each receive path loses nothing, found by bisection."""
-    from . import _latency
+    from . import _latency, _rates
 
     start, end = number("--rate", rate, 1), number("--most", most, 1)
-    scene = _latency.open_scene(paths, pin, messages_per_packet)
-    rows = [_latency.loss_free_rate(scene, path, start, end, duration) for path in scene.paths]
+    sizes = [number("--messages-per-packet", text, 1) for text in messages_per_packet.split(",")]
+    scene = _latency.open_scene(paths, pin, sender, buffer)
+    rows = [_rates.loss_free_rate(scene, path, start, end, duration, size) for size in sizes for path in scene.paths]
+    _rates.compare(rows, "rate_msgs_per_s")
     result = {"results": rows, "duration_s": duration, **_latency.facts(scene)}
-    columns = {"loss-free msg/s": "rate_msgs_per_s", "msgs/packet": "messages_per_packet", "p50 us": "p50_us"}
-    columns |= {"p99 us": "p99_us", "stolen %": "stolen_pct", "limit": "limited_by"}
+    columns = {"msgs/packet": "messages_per_packet", "loss-free msg/s": "rate_msgs_per_s", "of legacy": "times_legacy"}
+    columns |= {"p50 us": "p50_us", "p99 us": "p99_us", "sender": "sender", "stolen %": "stolen_pct"}
+    columns |= {"limit": "limited_by"}
     print_json(result) if as_json else print(_table(result, columns))
 
 
@@ -113,24 +126,53 @@ def burst(
     paths: PathsOption = _ALL,
     rate: Annotated[
         str, typer.Option(help="The sustained rate; a burst has ten times as many messages a second.")
-    ] = "200k",
-    messages_per_packet: PerPacketOption = 30,
+    ] = "1M",
+    messages_per_packet: PerPacketOption = 10,
     duration: Annotated[
         float, typer.Option("--duration", "-d", min=0.001, max=10.0, help="The longest burst to try, seconds.")
-    ] = 1.0,
+    ] = 0.01,
     pin: PinOption = None,
+    sender: SenderOption = "auto",
+    buffer: BufferOption = 32,
     as_json: JsonOption = False,
 ) -> None:
     """The longest burst, at ten times the sustained rate, of which each receive path loses nothing."""
-    from . import _latency
+    from . import _latency, _rates
 
     per_second = 10 * number("--rate", rate, 1)
-    scene = _latency.open_scene(paths, pin, messages_per_packet)
-    rows = [_latency.longest_burst(scene, path, per_second, duration) for path in scene.paths]
+    scene = _latency.open_scene(paths, pin, sender, buffer)
+    rows = [_rates.longest_burst(scene, path, per_second, duration, messages_per_packet) for path in scene.paths]
     result = {"results": rows, "longest_s": duration, **_latency.facts(scene)}
     columns = {"burst ms": "burst_ms", "msgs": "sent", "sent msg/s": "rate_msgs_per_s", "latest us": "max_us"}
+    columns |= {"lost of the longest": "lost_of_longest", "of": "sent_of_longest", "sender": "sender"}
     columns |= {"stolen %": "stolen_pct", "limit": "limited_by"}
     print_json(result) if as_json else print(_table(result, columns))
+
+
+@app.command()
+def sustain(
+    paths: PathsOption = "af_xdp",
+    rate: Annotated[str, typer.Option(help="Messages a second.")] = "5M",
+    messages_per_packet: PerPacketOption = 10,
+    duration: Annotated[float, typer.Option("--duration", "-d", min=0.1, help="Seconds.")] = 60.0,
+    pin: PinOption = None,
+    sender: SenderOption = "auto",
+    buffer: BufferOption = 256,
+    as_json: JsonOption = False,
+) -> None:
+    """One rate for long: decoded, booked, published, read by a strategy. Exits with 1 where a message is lost."""
+    from . import _latency, _rates
+
+    per_second = number("--rate", rate, 1)
+    scene = _latency.open_scene(paths, pin, sender, buffer)
+    rows = [_rates.sustained(scene, path, per_second, duration, messages_per_packet) for path in scene.paths]
+    result = {"results": rows, **_latency.facts(scene)}
+    columns = {"s": "seconds", "sent msg/s": "rate_msgs_per_s", "sent": "sent", "received": "received"}
+    columns |= {"lost": "lost", "p50 us": "p50_us", "max us": "max_us", "latest us": "max_late_us"}
+    columns |= {"sender": "sender", "stolen %": "stolen_pct", "not kept up": "limited_by"}
+    print_json(result) if as_json else print(_table(result, columns))
+    if any(row["limited_by"] != "nobody" for row in rows):
+        raise typer.Exit(1)
 
 
 def _table(result: dict[str, Any], columns: dict[str, str]) -> str:
@@ -163,7 +205,8 @@ def _latency_text(result: dict[str, Any]) -> str:
         "due: from when the packet should have been handed over, so that a late sender counts.\n"
         f"lost in all runs: {lost}.\n"
         f"{result['runs_each']} runs of {result['duration_s']:g} s each; "
-        f"{result['results'][0]['offered_msgs_per_s']:,.0f} messages a second offered.\n{_where(result)}"
+        f"{result['results'][0]['offered_msgs_per_s']:,.0f} messages a second offered, "
+        f"{result['results'][0]['messages_per_packet']:.3g} a packet.\n{_where(result)}"
     )
 
 
@@ -172,9 +215,13 @@ def _where(result: dict[str, Any]) -> str:
     virtual = ", virtual" if machine["virtual"] else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores{virtual}, Linux {machine['kernel']}; over {result['network']}; "
-        f"up to {result['messages_per_packet']} messages a packet; sender on core {_core(pin['sender'])}, receiver on "
-        f"{_core(pin['receiver'])}, legacy's strategy on {_core(pin['legacy_strategy'])}; {result['clock']}."
+        f"sent by {_SENDERS[result['sender']]}; {result['buffer_bytes'] >> 20} MiB for packets that wait; sender on "
+        f"core {_core(pin['sender'])}, receiver on {_core(pin['receiver'])}, legacy's strategy on "
+        f"{_core(pin['legacy_strategy'])}; {result['clock']}."
     )
+
+
+_SENDERS = {"program": "a program in the kernel", "udp": "a UDP socket"}
 
 
 def _core(core: int | None) -> str:

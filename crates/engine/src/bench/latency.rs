@@ -9,18 +9,19 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use barewire_book::Capacity;
+use barewire_io::live_frames::FrameStopper;
 use barewire_io::memory::CachePrefetch;
-use barewire_io::send::{SendOptions, UdpSender};
 use barewire_io::{LineConfig, OpenError, affinity, clock};
 use barewire_ring::{Producer, RingConfig};
 use barewire_wire::moldudp64::Session;
 
-use crate::bench::legacy;
+use crate::bench::{legacy, legacy_tcp};
 use crate::counters::Counter;
 use crate::live::Books;
 use crate::nasdaq::{Nasdaq, Setup};
@@ -38,7 +39,7 @@ pub(super) use feed::has_ended;
 pub use flow::{Flow, FlowBuilder};
 pub use network::Network;
 pub use probe::Latency;
-pub use sender::Sent;
+pub use sender::{Sender, Sent};
 
 use probe::Probe;
 use sender::Plan;
@@ -48,9 +49,7 @@ pub(super) const INTERRUPTED_NS: u64 = 1_000_000;
 /// Between both sides' being ready and the first message, ns.
 const LEAD_NS: u64 = 100_000_000;
 /// The longest that either side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The kernel's receive buffer of every socket, bytes.
-pub(super) const RCVBUF_BYTES: usize = 16 << 20;
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The feed of a run.
 pub(super) type Feed = Pipeline<Books, Probe>;
@@ -60,6 +59,8 @@ pub(super) type Feed = Pipeline<Books, Probe>;
 pub enum Path {
     /// The old way: [`legacy`](super::legacy).
     Legacy,
+    /// The old way, by TCP: [`legacy_tcp`](super::legacy_tcp). It has a sender of its own.
+    LegacyTcp,
     /// One of a feed's.
     Feed(ReceivePath),
 }
@@ -80,6 +81,10 @@ pub struct Cores {
 pub struct RunConfig {
     /// How packets are received.
     pub path: Path,
+    /// What sends them.
+    pub sender: Sender,
+    /// The kernel's receive buffer in the old ways, bytes.
+    pub rcvbuf_bytes: usize,
     /// Messages a second.
     pub rate: f64,
     /// Messages a packet, at most: as many as fit into 1,472 bytes.
@@ -95,6 +100,8 @@ pub struct RunConfig {
 pub struct RunResult {
     /// What was sent.
     pub sent: Sent,
+    /// Packets that left together, at most.
+    pub group: u32,
     /// Messages that came.
     pub received: u64,
     /// Messages that the feed found missing.
@@ -127,6 +134,12 @@ pub enum RunError {
     Pin(affinity::AffinityError),
     /// The flow has no messages.
     NoMessages,
+    /// A packet is none that the program can send; or so it seems.
+    Frame,
+    /// No program can send here.
+    NoProgram(String),
+    /// What came by TCP was not the session that was sent.
+    BadStream(&'static str),
     /// The other side of it failed, or it was stopped.
     Stopped,
 }
@@ -139,6 +152,9 @@ impl fmt::Display for RunError {
             RunError::Memory => f.write_str("no memory for the books and the ring"),
             RunError::Pin(error) => error.fmt(f),
             RunError::NoMessages => f.write_str("expected a flow with order messages, found none"),
+            RunError::Frame => f.write_str("a packet that the program cannot send; please report this"),
+            RunError::NoProgram(why) => write!(f, "no program can send frames here: {why}"),
+            RunError::BadStream(what) => write!(f, "TCP: expected the session that was sent, found {what}"),
             RunError::Stopped => f.write_str("stopped"),
         }
     }
@@ -171,6 +187,10 @@ pub(super) struct Shared<'a> {
     sent: AtomicU64,
     /// One side has ended.
     stop: AtomicBool,
+    /// Ends the sender where that is a program, which looks at nothing here.
+    stopper: OnceLock<FrameStopper>,
+    /// Where the sender serves TCP.
+    server: OnceLock<SocketAddrV4>,
     /// Somebody else wants it to end.
     outer: &'a AtomicBool,
 }
@@ -179,7 +199,8 @@ impl<'a> Shared<'a> {
     fn new(outer: &'a AtomicBool) -> Shared<'a> {
         let (start, sent) = (AtomicU64::new(0), AtomicU64::new(0));
         let [sender_ready, done, stop] = [const { AtomicBool::new(false) }; 3];
-        Shared { start, sender_ready, done, sent, stop, outer }
+        let (stopper, server) = (OnceLock::new(), OnceLock::new());
+        Shared { start, sender_ready, done, sent, stop, stopper, server, outer }
     }
 
     /// The receiver is ready: as soon as the sender is, the first message is due some time from here.
@@ -204,7 +225,30 @@ impl<'a> Shared<'a> {
 
     /// Nobody is to go on.
     pub(super) fn give_up(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::SeqCst);
+        self.stopper.get().into_iter().for_each(FrameStopper::stop);
+    }
+
+    /// By what the sender is ended.
+    fn stops(&self, stopper: FrameStopper) {
+        let stopper = self.stopper.get_or_init(|| stopper);
+        // Who gave up before this was known has not ended it.
+        if self.stop.load(Ordering::SeqCst) {
+            stopper.stop();
+        }
+    }
+
+    /// Where the sender serves TCP.
+    fn serves(&self, address: SocketAddrV4) {
+        self.server.get_or_init(|| address);
+    }
+
+    /// Where the sender serves TCP, once it does. `None` when it will not any more.
+    pub(super) fn server(&self) -> Option<SocketAddrV4> {
+        while self.server.get().is_none() && !self.is_stopped() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.server.get().copied()
     }
 
     /// Whether to give up.
@@ -213,12 +257,12 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Sets the flag when it goes: however one side ends, the other does not wait for it.
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Gives up when it goes: however one side ends, the other does not wait for it.
+struct StopOnDrop<'a>(&'a Shared<'a>);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.give_up();
     }
 }
 
@@ -266,6 +310,15 @@ impl LatencyBench {
         })
     }
 
+    /// Whether a program can send here.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn check_program(&self) -> Result<(), RunError> {
+        on_thread(|| sender::program::check(&self.network))
+    }
+
     /// One run, which ends before its time when somebody sets `stop`.
     ///
     /// # Errors
@@ -279,24 +332,35 @@ impl LatencyBench {
         let line = self.line();
         let shared = Shared::new(stop);
         let LatencyBench { flow, network, to, .. } = self;
-        let mut packets = flow.cut(session, config.messages_per_packet);
+        let mut packets = match config.path {
+            Path::LegacyTcp => flow.cut_stream(config.messages_per_packet),
+            _ => flow.cut(session, config.messages_per_packet),
+        };
         if packets.is_empty() {
             return Err(RunError::NoMessages);
         }
         let (flow, network, to, shared) = (&*flow, &*network, *to, &shared);
         // What the messages count their time from: their 48 bits last for three days.
         let origin = clock::monotonic();
-        let plan = Plan { origin, ns_per_message: 1e9 / config.rate, duration_ns: config.duration_ns, session, to };
+        let ns_per_message = 1e9 / config.rate;
+        let group = match (&config.path, config.sender) {
+            (Path::Legacy | Path::Feed(_), Sender::Program) => {
+                sender::program::group(config.rate / packets.mean_messages())
+            }
+            _ => 1,
+        };
+        let plan = Plan { origin, ns_per_message, duration_ns: config.duration_ns, session, to, group };
         let (received, sent) = thread::scope(|scope| {
             let receiver = scope.spawn(move || {
-                let _stop = StopOnDrop(&shared.stop);
+                let _stop = StopOnDrop(shared);
                 settle(config.cores.receiver)?;
                 network.enter_receiver()?;
                 let mut pipeline = books(flow, origin)?;
                 let base = pipeline.message_count();
                 let schedule = probe::Schedule { ns_per_message: plan.ns_per_message };
                 let ended = match &config.path {
-                    Path::Legacy => legacy::run(&mut pipeline, &line, config.cores.strategy, schedule, shared)?,
+                    Path::Legacy => legacy::run(&mut pipeline, &line, config, schedule, shared)?,
+                    Path::LegacyTcp => legacy_tcp::run(&mut pipeline, session, config, schedule, shared)?,
                     Path::Feed(path) => {
                         let feed = feed::Drive { pipeline: &mut pipeline, schedule, shared };
                         path.clone().open(&[line], &["A".to_owned()], feed)??
@@ -308,18 +372,22 @@ impl LatencyBench {
                 Ok::<_, RunError>((received, lost, latency, from_due, ended))
             });
             let sender = scope.spawn(move || {
-                let _stop = StopOnDrop(&shared.stop);
+                let _stop = StopOnDrop(shared);
                 settle(config.cores.sender)?;
                 network.enter_sender()?;
-                let interface = Some(network.sender_interface().to_owned());
-                let options = SendOptions { interface, loopback: network.is_loopback(), ..SendOptions::default() };
-                let mut out = UdpSender::open(&options)?;
-                let sent = sender::send(&mut packets, &mut out, &plan, shared);
-                // The receiver ends by itself, when it has heard the end or waited long enough for it.
-                if let Ok(Some(_)) = &sent {
-                    sender::end(&mut out, &plan, shared, PATIENCE);
+                if matches!(config.path, Path::LegacyTcp) {
+                    return sender::stream::serve(&mut packets, network, &plan, shared);
                 }
-                Ok::<_, RunError>(sent?)
+                let mut udp = sender::Udp::open(network, to)?;
+                let sent = match config.sender {
+                    Sender::Udp => sender::send(&mut packets, &mut udp, &plan, shared)?,
+                    Sender::Program => sender::program::send(&packets, network, &plan, shared)?,
+                };
+                // The receiver ends by itself, when it has heard the end or waited long enough for it.
+                if sent.is_some() {
+                    udp.end(&plan, shared);
+                }
+                Ok::<_, RunError>(sent)
             });
             (join(receiver), join(sender))
         });
@@ -331,6 +399,7 @@ impl LatencyBench {
         }
         Ok(RunResult {
             sent,
+            group,
             received,
             lost,
             unseen: sent.messages.saturating_sub(received + lost),

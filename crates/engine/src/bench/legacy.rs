@@ -6,6 +6,7 @@
 //! a packet gets there.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,27 +17,27 @@ use barewire_types::{TsSource, UnixNanos};
 use barewire_wire::moldudp64::HEADER_LEN;
 
 use super::latency::probe::Schedule;
-use super::latency::{Ended, Feed, RCVBUF_BYTES, RunError, Shared, has_ended, settle};
+use super::latency::{Ended, Feed, RunConfig, RunError, Shared, has_ended, settle};
 use crate::pipeline::Input;
 use crate::recovery::NoServices;
 
 /// How long a wait lasts before a stop is looked for.
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// Packets that may wait for the strategy's thread; what comes then is dropped, and counted.
 const CAPACITY: usize = 1 << 16;
 
 /// A packet on its way to the strategy's thread.
 #[derive(Debug)]
-struct Packet {
-    payload: Box<[u8]>,
-    ts_recv: UnixNanos,
-    ts_source: TsSource,
-    seen: UnixNanos,
+pub(super) struct Packet {
+    pub(super) payload: Box<[u8]>,
+    pub(super) ts_recv: UnixNanos,
+    pub(super) ts_source: TsSource,
+    pub(super) seen: UnixNanos,
 }
 
 /// The queue between the two threads.
 #[derive(Debug, Default)]
-struct HandOff {
+pub(super) struct HandOff {
     packets: Mutex<VecDeque<Packet>>,
     came: Condvar,
 }
@@ -48,7 +49,7 @@ impl HandOff {
     }
 
     /// Hands a packet over. `false` when there is no room.
-    fn push(&self, packet: Packet) -> bool {
+    pub(super) fn push(&self, packet: Packet) -> bool {
         let mut packets = self.lock();
         if packets.len() >= CAPACITY {
             return false;
@@ -59,8 +60,13 @@ impl HandOff {
         true
     }
 
+    /// Whether there is room for another packet.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().len() < CAPACITY
+    }
+
     /// Waits for a packet.
-    fn pop(&self) -> Option<Packet> {
+    pub(super) fn pop(&self) -> Option<Packet> {
         let packets = self.lock();
         let wait = self.came.wait_timeout_while(packets, LONGEST_WAIT, |packets| packets.is_empty());
         wait.unwrap_or_else(PoisonError::into_inner).0.pop_front()
@@ -71,47 +77,69 @@ impl HandOff {
 pub(super) fn run(
     pipeline: &mut Feed,
     line: &LineConfig,
-    strategy_core: Option<usize>,
+    config: &RunConfig,
     schedule: Schedule,
     shared: &Shared<'_>,
 ) -> Result<Ended, RunError> {
-    let mut receiver = LegacyReceiver::open(line, Some(RCVBUF_BYTES), LONGEST_WAIT)?;
+    let mut receiver = LegacyReceiver::open(line, Some(config.rcvbuf_bytes), LONGEST_WAIT)?;
+    let mut refused = 0;
+    let receive = |hand_off: &HandOff| {
+        receiver.receive(|packet| {
+            let (ts_recv, ts_source, seen) = (packet.ts_recv, packet.ts_source, packet.seen);
+            let payload = packet.payload.into();
+            refused += u64::from(!hand_off.push(Packet { payload, ts_recv, ts_source, seen }));
+        })
+    };
+    let strategy = |pipeline: &mut Feed, hand_off: &HandOff| {
+        strategy(pipeline, hand_off, shared);
+        Ok(())
+    };
+    two_threads(pipeline, config, schedule, shared, receive, strategy)?;
+    let report = vec![format!(
+        "one blocking recvmsg a packet, times by the kernel, handed to the strategy's thread by mutex and condition \
+         variable; receive buffer of {} bytes asked for; {}",
+        config.rcvbuf_bytes,
+        strategy_core(config)
+    )];
+    Ok(Ended { report, refused, stolen: None })
+}
+
+/// Where the strategy's thread runs, for the report.
+pub(super) fn strategy_core(config: &RunConfig) -> String {
+    config.cores.strategy.map_or_else(|| "strategy on any core".into(), |core| format!("strategy on core {core}"))
+}
+
+/// The two threads: the calling one, which receives again and again, and the strategy's.
+pub(super) fn two_threads<T>(
+    pipeline: &mut Feed,
+    config: &RunConfig,
+    schedule: Schedule,
+    shared: &Shared<'_>,
+    mut receive: impl FnMut(&HandOff) -> io::Result<T>,
+    strategy: impl FnOnce(&mut Feed, &HandOff) -> Result<(), RunError> + Send,
+) -> Result<(), RunError> {
     let hand_off = &HandOff::default();
-    let refused = thread::scope(|scope| {
+    thread::scope(|scope| {
         let strategy = thread::Builder::new().name("barewire-legacy".to_owned()).spawn_scoped(scope, move || {
             // However it ends, the receiving thread is not left waiting.
             let _finish = Finish(shared);
-            settle(strategy_core)?;
+            settle(config.cores.strategy)?;
             let start = shared.begin();
             pipeline.sink_mut().arm(start, schedule);
-            strategy(pipeline, hand_off, shared);
-            Ok::<_, RunError>(())
+            strategy(pipeline, hand_off)
         })?;
-        let mut refused = 0;
         let received = loop {
             if shared.is_stopped() || shared.is_done() {
                 break Ok(());
             }
-            let outcome = receiver.receive(|packet| {
-                let (ts_recv, ts_source, seen) = (packet.ts_recv, packet.ts_source, packet.seen);
-                let payload = packet.payload.into();
-                refused += u64::from(!hand_off.push(Packet { payload, ts_recv, ts_source, seen }));
-            });
-            if let Err(error) = outcome {
+            if let Err(error) = receive(hand_off) {
                 shared.give_up();
                 break Err(error);
             }
         };
         strategy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        received?;
-        Ok::<_, RunError>(refused)
-    })?;
-    let report = vec![format!(
-        "one blocking recvmsg a packet, times by the kernel, handed to the strategy's thread by mutex and condition \
-         variable; strategy on {}",
-        strategy_core.map_or_else(|| "any core".to_owned(), |core| format!("core {core}"))
-    )];
-    Ok(Ended { report, refused, stolen: None })
+        Ok(received?)
+    })
 }
 
 struct Finish<'a>(&'a Shared<'a>);

@@ -1,18 +1,24 @@
 //! Order flow that can go round and round: it begins and ends with empty books.
 
 use std::collections::HashMap;
+use std::mem::offset_of;
+use std::ops::Range;
 
 use barewire_types::Seq;
 use barewire_wire::U48;
 use barewire_wire::binaryfile::{self, Records};
 use barewire_wire::itch50::{Message, OrderDelete, Prefix};
-use barewire_wire::moldudp64::{BLOCK_HEADER_LEN, Builder, HEADER_LEN, Session};
-use zerocopy::{FromBytes, IntoBytes};
+use barewire_wire::moldudp64::{Builder, HEADER_LEN, Session};
+use barewire_wire::soupbintcp;
+use zerocopy::IntoBytes;
 
 /// The longest UDP payload that passes Ethernet in one piece, bytes.
 const MAX_PAYLOAD: usize = 1_472;
 /// Where a packet's header has its first message's number.
-const SEQUENCE: std::ops::Range<usize> = 10..18;
+pub(super) const SEQUENCE: Range<usize> = 10..18;
+/// Where a message has its time, and how long that is.
+const TIME_AT: usize = offset_of!(Prefix, timestamp);
+pub(super) const TIME_BYTES: usize = size_of::<U48>();
 
 /// A live order's instrument and shares.
 #[derive(Clone, Copy, Debug)]
@@ -142,18 +148,44 @@ impl Flow {
 
     /// The flow as packets of a session, of so many messages or as many as fit.
     pub(super) fn cut(&self, session: Session, messages_per_packet: u16) -> Packets {
-        let mut packets = Packets { bytes: Vec::with_capacity(self.cycle.len() * 2), cuts: Vec::new(), at: 0 };
+        self.packets(Framing::MoldUdp64, |payload, next, messages| {
+            let mut builder = Builder::new(payload, session, Seq(1));
+            while let Some(message) = (*next).filter(|_| builder.count() < messages_per_packet.max(1)) {
+                let Some(room) = builder.push(message.len()) else { break };
+                room.copy_from_slice(message);
+                *next = messages.next();
+            }
+            (builder.count(), builder.finish())
+        })
+    }
+
+    /// The flow as pieces of a stream, of so many messages, or as many as one segment holds.
+    pub(super) fn cut_stream(&self, messages_per_packet: u16) -> Packets {
+        self.packets(Framing::SoupBinTcp, |payload, next, messages| {
+            let (mut count, mut len) = (0, 0);
+            while let Some(message) = (*next).filter(|_| count < messages_per_packet.max(1)) {
+                let Some(more) = payload.get_mut(len..).and_then(|room| soupbintcp::sequenced(room, message)) else {
+                    break;
+                };
+                (count, len) = (count + 1, len + more);
+                *next = messages.next();
+            }
+            (count, len)
+        })
+    }
+
+    /// The flow, cut by what fills a payload from the next message on and returns the number of messages and bytes.
+    fn packets<'a>(
+        &'a self,
+        framing: Framing,
+        fill: impl Fn(&mut [u8], &mut Option<&'a [u8]>, &mut Records<'a>) -> (u16, usize),
+    ) -> Packets {
+        let mut packets = Packets { framing, bytes: Vec::with_capacity(self.cycle.len() * 2), cuts: Vec::new(), at: 0 };
         let mut messages = self.cycle();
         let mut next = messages.next();
         while next.is_some() {
             let mut payload = [0; MAX_PAYLOAD];
-            let mut builder = Builder::new(&mut payload, session, Seq(1));
-            while let Some(message) = next.filter(|_| builder.count() < messages_per_packet.max(1)) {
-                let Some(room) = builder.push(message.len()) else { break };
-                room.copy_from_slice(message);
-                next = messages.next();
-            }
-            let (count, len) = (builder.count(), builder.finish());
+            let (count, len) = fill(&mut payload, &mut next, &mut messages);
             if count == 0 {
                 // No message is so long.
                 break;
@@ -163,6 +195,34 @@ impl Flow {
             packets.cuts.push(Cut { begin, end: begin + len, messages: count.into() });
         }
         packets
+    }
+}
+
+/// What stands around messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// A header, and before each message its length.
+    MoldUdp64,
+    /// Before each message a length that counts the type, which follows it, too.
+    SoupBinTcp,
+}
+
+impl Framing {
+    /// Where the first message's length stands.
+    fn begin(self) -> usize {
+        match self {
+            Framing::MoldUdp64 => HEADER_LEN,
+            Framing::SoupBinTcp => 0,
+        }
+    }
+
+    /// Where the message whose length stands here has its time, and where the next one's length stands.
+    #[inline]
+    fn step(self, payload: &[u8], at: usize) -> Option<(usize, usize)> {
+        let len = payload.get(at..)?.first_chunk()?;
+        let message = at + len.len() + if self == Framing::SoupBinTcp { 1 } else { 0 };
+        let next = at + len.len() + usize::from(u16::from_be_bytes(*len));
+        Some((message + TIME_AT, next))
     }
 }
 
@@ -176,6 +236,7 @@ struct Cut {
 /// Packets in memory, sent round and round.
 #[derive(Debug)]
 pub(super) struct Packets {
+    framing: Framing,
     bytes: Vec<u8>,
     cuts: Vec<Cut>,
     at: usize,
@@ -189,18 +250,36 @@ impl Packets {
         let cut = self.cuts[self.at];
         self.at = if self.at + 1 == self.cuts.len() { 0 } else { self.at + 1 };
         let payload = &mut self.bytes[cut.begin..cut.end];
-        payload[SEQUENCE].copy_from_slice(&first.0.to_be_bytes());
-        let time = U48::new(time_ns);
-        let mut rest = payload.get_mut(HEADER_LEN..).unwrap_or_default();
-        while let Some(([high, low], messages)) = rest.split_first_chunk_mut::<BLOCK_HEADER_LEN>() {
-            let len = usize::from(u16::from_be_bytes([*high, *low]));
-            let Some((message, others)) = messages.split_at_mut_checked(len) else { break };
-            if let Ok((prefix, _)) = Prefix::mut_from_prefix(message) {
-                prefix.timestamp = time;
-            }
-            rest = others;
+        if self.framing == Framing::MoldUdp64 {
+            payload[SEQUENCE].copy_from_slice(&first.0.to_be_bytes());
+        }
+        let [_, _, time @ ..] = time_ns.to_be_bytes();
+        let mut at = self.framing.begin();
+        while let Some((time_at, next)) = self.framing.step(payload, at) {
+            let Some(to) = payload.get_mut(time_at..time_at + TIME_BYTES) else { break };
+            to.copy_from_slice(&time);
+            at = next;
         }
         (cut.messages, payload)
+    }
+
+    /// Every packet as it is, and where its messages have their times.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = (&[u8], impl Iterator<Item = usize>)> {
+        self.cuts.iter().map(move |cut| {
+            let payload = self.bytes.get(cut.begin..cut.end).unwrap_or_default();
+            let mut at = self.framing.begin();
+            let times = std::iter::from_fn(move || {
+                let (time_at, next) = self.framing.step(payload, at)?;
+                at = next;
+                Some(time_at)
+            });
+            (payload, times)
+        })
+    }
+
+    /// Messages a packet.
+    pub(super) fn mean_messages(&self) -> f64 {
+        self.cuts.iter().map(|cut| cut.messages).sum::<u64>() as f64 / self.cuts.len().max(1) as f64
     }
 
     /// Whether there is nothing to send.
