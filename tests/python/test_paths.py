@@ -10,6 +10,7 @@ import os
 import platform
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ from typing import Any
 import pytest
 
 import barewire
+from barewire import _core
+from barewire._cli.sim import simulator_config
 
 from . import tracing
 from .namespaces import PROGRAM, WAIT, Net, ip, two_namespaces, until
@@ -34,7 +37,7 @@ NEEDED = {
     "packet_mmap": {"CAP_NET_RAW": 13},
     "af_xdp": {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_PERFMON": 38, "CAP_BPF": 39},
 }
-KERNELS_CLOCK, OWN_CLOCK = 3, 4  # of ts_source
+SWITCHS_CLOCK, KERNELS_CLOCK, OWN_CLOCK = 2, 3, 4  # of ts_source
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,15 @@ def net() -> Iterator[Net]:
     assert not {made.receiver, made.sender} & set(ip("netns", "list").split()), before
 
 
-def configuration(folder: Path, path: str, mode: str = "blocking", *, name: str | None = None, more: str = "") -> Path:
+def configuration(
+    folder: Path,
+    path: str,
+    mode: str = "blocking",
+    *,
+    name: str | None = None,
+    more: str = "",
+    timeout_us: int = 3_000_000,
+) -> Path:
     """A feed's file. `more` is of the `[receive]` table."""
     file = folder / f"{path}-{mode}.toml"
     file.write_text(
@@ -66,6 +77,7 @@ def configuration(folder: Path, path: str, mode: str = "blocking", *, name: str 
         interface = "{Net.interface}"
         [sequencing]
         hold_us = 20000
+        line_timeout_us = {timeout_us}
         [recovery.rerequest]
         servers = ["{Net.server}:26500"]
         [ring]
@@ -221,11 +233,16 @@ def test_a_feed_that_was_killed_starts_again_at_once(net: Net, tmp_path: Path, p
 RECVMMSG, IO_URING_ENTER, CLOCK_GETTIME = (243, 426, 113) if platform.machine() == "aarch64" else (299, 426, 228)
 
 
+# A line that goes silent while the other loses nothing; before that, losses, swaps and copies that cost no request.
+TROUBLE = ("--impair=A:dead=0.4s-0.7s,reorder=1%/3", "--impair=B:drop=50-90+200-201+500-520,duplicate=1%")
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_no_system_call_is_made_for_a_packet(net: Net, tmp_path: Path, path: str) -> None:
-    feed = running(net, configuration(tmp_path, path, "busy"), ring_name(path, "busy"))
+    file = configuration(tmp_path, path, "busy", timeout_us=100_000)
+    feed = running(net, file, ring_name(path, "busy"))
     sent: list[dict[str, Any]] = []
-    sender = threading.Thread(target=lambda: sent.append(send(net)))
+    sender = threading.Thread(target=lambda: sent.append(send(net, *TROUBLE)))
     try:
         until(lambda: not any(threads(feed.pid).values()), "the feed has not begun")
         (thread,) = (int(name.split()[-1]) for name in threads(feed.pid) if name.startswith("barewire-feed"))
@@ -248,12 +265,94 @@ def test_no_system_call_is_made_for_a_packet(net: Net, tmp_path: Path, path: str
     assert heard["digests"]["events"] == sent[0]["digests"]["events"]
     packets = heard["stats"]["packets"]
     assert packets > 10_000
+    assert heard["stats"]["line_failures"] > 0
+    assert heard["stats"]["messages_missing"] == heard["stats"]["requests"] == 0
     receiving = {"kernel": RECVMMSG, "io_uring": IO_URING_ENTER}.get(path, -1)
     # Busy, one call looks at the sockets, whether there is something or not; what there is comes with it.
     others = sum(calls.made.values()) - calls.made[receiving] - calls.made[CLOCK_GETTIME]
     assert others < packets // 50, calls
     assert calls.fruitful[receiving] <= packets
     assert (calls.made[receiving] > 0) == (path == "kernel") or path == "io_uring"
+
+
+# Sends the frames of a file, each behind its length, as they are.
+INJECTED = """
+import socket, struct, sys, time
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire, open(sys.argv[2], "rb") as frames:
+    wire.bind((sys.argv[1], 0))
+    while length := frames.read(2):
+        wire.send(frames.read(struct.unpack(">H", length)[0]))
+        time.sleep(0.0002)
+"""
+
+
+def behind(kind: str, ts: int) -> bytes:
+    """What a capture switch writes behind a frame: by Wireshark's packet-metamako.c and packet-exablaze.c."""
+    seconds, ns = divmod(ts, 10**9)
+    if kind == "metamako":
+        return struct.pack(">IIIBHB", 0x12345678, seconds, ns, 1, 7, 3)
+    fraction = -(-(ns << 40) // 10**9)
+    return struct.pack(">IBBI", 0x12345678, 7, 3, seconds) + fraction.to_bytes(5, "big") + b"\0"
+
+
+@pytest.mark.parametrize("kind", ["metamako", "exablaze"])
+@pytest.mark.parametrize("path", ["packet_mmap", "af_xdp"])
+def test_receive_times_of_a_capture_switch_before_the_feed(net: Net, tmp_path: Path, path: str, kind: str) -> None:
+    capture, injected = tmp_path / "plain.pcap", tmp_path / "frames"
+    _core.Simulator(simulator_config(messages=2000, instruments=20, live_orders=64, pcap=str(capture))).run()
+    content, at, begun = capture.read_bytes(), 24, time.time_ns() - 10**10
+    stamps: list[int] = []
+    frames: list[bytes] = []
+    while at < len(content):
+        length = struct.unpack_from("<I", content, at + 8)[0]
+        frame = content[at + 16 : at + 16 + length]
+        at += 16 + length
+        if frame[30:34] == bytes([239, 255, 64, 1]):  # line A's
+            stamps.append(begun + 1001 * len(stamps))
+            frames.append(frame + behind(kind, stamps[-1]))
+    frames.insert(1, content[40 : 40 + struct.unpack_from("<I", content, 32)[0]])  # the first once more, without
+    injected.write_bytes(b"".join(struct.pack(">H", len(frame)) + frame for frame in frames))
+    file = configuration(tmp_path, path, more=f'switch_times = "{kind}"')
+    feed = running(net, file, ring_name(path))
+    try:
+        ring = barewire.Ring.attach(ring_name(path), oldest=True)
+        done = net.inside(net.sender, sys.executable, "-c", INJECTED, net.sending, str(injected))
+        assert done.communicate(timeout=WAIT) == ("", "")
+        heard = ended(feed)
+    finally:
+        feed.kill()
+        feed.communicate()
+    assert heard["stats"]["switch_times"] == len(stamps)
+    assert (heard["stats"]["switch_times_missing"], heard["stats"]["switch_times_implausible"]) == (1, 0)
+    records = [record for batch in ring for record in batch.mbo[["ts_recv", "ts_source"]].tolist()]
+    assert len(records) > 1000
+    # An Exablaze's fractions are of 2^-40 s.
+    assert {source for _, source in records} == {SWITCHS_CLOCK}
+    assert {ts for ts, _ in records} <= {stamp + off for stamp in stamps for off in (-1, 0, 1)}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_end_says_where_packets_went(net: Net, tmp_path: Path, path: str) -> None:
+    file = configuration(tmp_path, path)
+    # Line A hears nobody who is there.
+    file.write_text(file.read_text().replace("port = 26477", 'port = 26477\nallow = ["10.99.0.9", "172.16.0.0/12"]'))
+    feed = running(net, file, ring_name(path))
+    try:
+        sent = send(net, messages=2000)
+        heard = ended(feed)
+    finally:
+        feed.kill()
+        feed.communicate()
+    assert heard["digests"]["events"] == sent["digests"]["events"]
+    stats = heard["stats"]
+    counts = {(row["layer"], row["where"], row["what"]): row["value"] for row in heard["layers"]}
+    assert counts["socket", "", "from other senders"] == stats["kernel_wrong_source"] > 500
+    assert counts["line", "A", "packets"] == 0
+    assert counts["line", "B", "packets"] == counts["feed", "", "packets"] == stats["packets"] > 500
+    # The wire had both lines' and more: what the kernels of both ends have to say to each other.
+    assert counts["card", net.interface, "packets"] >= stats["packets"] + stats["kernel_wrong_source"]
+    assert counts["ring", "", "records"] == stats["records"]
+    assert {row["layer"] for row in heard["layers"] if row["is_loss"]} <= {"card", "driver", "kernel"}
 
 
 def test_an_interface_has_room_for_one_af_xdp_feed(net: Net, tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from .._batch import Batch
     from .._feed import Feed
+    from .._layers import Row
     from .._lines import LineStats
     from .._replay import Replay
 
-__all__ = ["Activity", "Latency", "book_rows", "books_text", "lines_text", "problems"]
+__all__ = ["Activity", "Latency", "book_rows", "books_text", "layers_text", "lines_text", "problems"]
 
 
 _A_YEAR_NS = 365 * 86_400 * 10**9
@@ -158,6 +159,12 @@ def lines_text(lines: Iterable[LineStats]) -> str:
     return table_text(LINE_HEAD, map(cells, lines))
 
 
+def layers_text(rows: Iterable[Row]) -> str:
+    """Where packets went, as a table from the wire upwards; losses are marked."""
+    cells = ((row.layer, row.where, row.what, count_text(row.value), "lost" if row.is_loss else "") for row in rows)
+    return table_text(("layer", "where", "what", "count", ""), cells)
+
+
 def books_text(rows: list[dict[str, Any]]) -> str:
     """The same as a table."""
     return table_text(BOOK_HEAD, map(book_cells, rows))
@@ -165,9 +172,14 @@ def books_text(rows: list[dict[str, Any]]) -> str:
 
 # Counters that are 0 when all is well, and what to say of them when they are not.
 _PROBLEMS = {
+    "callback_errors": "calls of the native strategy ended in an exception",
+    "callback_slow": "calls of the native strategy took longer than slow_us, the longest {callback_longest_ns:,} ns",
     "messages_missing": "messages missing: never received",
     "kernel_drops": "datagrams dropped by the kernel: raise receive.rcvbuf_bytes and net.core.rmem_max",
     "kernel_truncated": "datagrams longer than the receive buffer",
+    "kernel_wrong_source": "datagrams from senders that lines.source and lines.allow leave out",
+    "kernel_fragments": "fragments of datagrams, which this path does not put together",
+    "kernel_malformed": "frames with bad headers or checksums",
     "packets_malformed": "packets that are not the protocol's",
     "packets_damaged": "damaged packets: fewer whole messages than declared, or bytes behind the last",
     "packets_foreign_session": "packets of another session",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._batch import Batch
     from .._feed import Feed
+    from .._layers import CountersBelow, Row
 
 __all__ = ["Watch", "json_lines", "live_view", "plain_lines"]
 
@@ -43,8 +44,11 @@ class Watch:
         books_are_whole: whether a snapshot has made up for those.
     """
 
-    def __init__(self, feed: Feed, report: Callable[[Watch], None], interval: float) -> None:
+    def __init__(
+        self, feed: Feed, report: Callable[[Watch], None], interval: float, below: CountersBelow | None = None
+    ) -> None:
         self.feed = feed
+        self._below = below
         self.activity = Activity()
         self.latency = Latency()
         self.said: deque[str] = deque(maxlen=_SHOWN_MESSAGES)
@@ -139,6 +143,7 @@ class Watch:
         report = self.snapshot(final=True)
         report["receive"] = self.feed.receive_report
         with suppress(RuntimeError):  # of a thread that died there are neither; why it died is told elsewhere
+            report["layers"] = [row._asdict() for row in self.layers()]
             report["lines"] = [line.as_dict() for line in self.feed.lines()]
             report["digests"] = self.digests()
         return report
@@ -146,6 +151,14 @@ class Watch:
     def digests(self) -> dict[str, str | None]:
         """Of the events that were read, in order, and of the books. The feed was made with `digest=True`."""
         return {"events": self.feed.events_digest(), "books": self.feed.digest()}
+
+    def layers(self) -> list[Row]:
+        """Where packets went, from the wire to the ring."""
+        from .._layers import layer_rows
+
+        below = self._below.rows() if self._below else []
+        lines = {line.name: line.packets for line in self.feed.lines()}
+        return layer_rows(below, self.feed.stats.as_dict(), lines, self.lost)
 
     def status(self, *, final: bool = False) -> str:
         """The same in one line."""

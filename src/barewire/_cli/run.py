@@ -48,6 +48,10 @@ def run(
     digest: Annotated[
         bool, typer.Option("--digest", help="Print two digests at the end: of the events in order, of the final books.")
     ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Say at the end where packets went: card, driver, kernel, socket, line, ring."),
+    ] = False,
     onload: Annotated[bool, typer.Option("--onload", help="Run under OpenOnload, sockets in user space.")] = False,
     as_json: JsonOption = False,
     example_config: Annotated[  # noqa: ARG001 (its callback acts)
@@ -62,6 +66,7 @@ def run(
     Prints a status line a second; with --output it records the events as 'barewire replay' writes them.
     """
     from .._feed import Feed
+    from .._layers import CountersBelow
     from ._watch import Watch, json_lines, live_view, plain_lines
 
     if live and as_json:
@@ -82,6 +87,7 @@ def run(
     view = json_lines() if as_json else live_view(title) if live else plain_lines()
     with ExitStack() as stack:
         report = stack.enter_context(view)
+        below = CountersBelow(line.interface for line in feed.config.lines if line.interface is not None)
         stack.enter_context(feed)
         if feed.config.receive.drop_capabilities:
             _drop_capabilities(files=output is not None or strategy is not None)
@@ -90,14 +96,14 @@ def run(
                 note(line)
         # Opened only now: a feed that cannot start leaves an earlier recording as it was.
         each = _consumer(stack, feed, chosen, output, output_format, records)
-        watch = Watch(feed, (lambda _: None) if quiet else report, interval)
+        watch = Watch(feed, (lambda _: None) if quiet else report, interval, below)
         try:
             watch.run(each, duration)
         finally:
             try:
                 feed.stop()
             finally:
-                _conclude(watch, as_json, quiet, digest)
+                _conclude(watch, as_json, quiet, digest, layers)
 
 
 def _drop_capabilities(*, files: bool) -> None:
@@ -110,10 +116,12 @@ def _drop_capabilities(*, files: bool) -> None:
         warn(f"capabilities are kept: {problem}")
 
 
-def _conclude(watch: Watch, as_json: bool, quiet: bool, digest: bool) -> None:
+def _conclude(watch: Watch, as_json: bool, quiet: bool, digest: bool, layers: bool) -> None:
     if as_json:
         print_json(watch.final_report())
         return
+    from ._summary import layers_text
+
     where = sys.stderr if quiet else sys.stdout
     print(f"end: {watch.status(final=True)}", file=where)
     if digest:
@@ -121,6 +129,9 @@ def _conclude(watch: Watch, as_json: bool, quiet: bool, digest: bool) -> None:
             found = watch.digests()
             events = found["events"] or "unknown: records were read too late"
             print(f"events {events}\nbooks  {found['books']}", file=where)
+    if layers:
+        with suppress(RuntimeError):
+            print(layers_text(watch.layers()), file=where)
     for line in watch.problems():
         warn(line)
 
