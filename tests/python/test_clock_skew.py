@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import barewire
 from barewire import ConfigError
+from barewire._sightings_live import Collector, Teller
 from barewire._skew import Sightings, SkewReport, estimate
 
-from .namespaces import PROGRAM
+from .namespaces import PROGRAM, until
 
 BASE = 1_700_000_000_000_000_000
 
@@ -174,3 +179,71 @@ def test_captures_of_one_session(tmp_path: Path) -> None:
     command = [PROGRAM, "clock", "skew", str(first), f"ahead={tmp_path / 'two.pcap'}", "--json"]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert report["pairs"][0]["offset_ns"] == pytest.approx(-7_000, abs=1)
+
+
+def test_a_collector_keeps_what_makes_sense() -> None:
+    collector = Collector("127.0.0.1", 0)
+    try:
+        for garbage in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\xff" * 2_000,
+            b"[" * 1_023 + b"\n",
+            b'{"sightings": 1}\n',
+            b'{"sightings": 1, "host": "x"}\n' + b"\xff" * 8,
+        ):
+            before = collector.refused
+            with socket.create_connection(("127.0.0.1", collector.port)) as stranger:
+                stranger.sendall(garbage)
+            until(lambda before=before: collector.refused > before, "refused")  # type: ignore[misc]
+        site = SimulatedSite(1, hosts=3, packets=500, seconds=5)
+        seen = site.sightings()
+        for host, one in seen.items():
+            teller = Teller("127.0.0.1", collector.port, host)
+            teller.tell(np.stack([one.sequence, one.ts_recv], axis=1))
+            teller.close()
+        until(lambda: sum(one.sequence.size for one in collector.seen(60).values()) >= 1_400, "all is told")
+        assert np.abs(site.errors(estimate(collector.seen(60)))).max() < 200
+        assert max(one.sequence.size for one in collector.seen(1).values()) < 200
+    finally:
+        collector.close()
+
+
+def test_live_hosts_are_compared(tmp_path: Path) -> None:
+    """Two feeds of one session on this machine, which have one clock."""
+    name = f"skew-{os.getpid()}"
+    feeds = []
+    for number in (1, 2):
+        config = barewire.EXAMPLE_CONFIG.replace('name = "nasdaq-sim"', f'name = "{name}-{number}"')
+        path = tmp_path / f"{number}.toml"
+        path.write_text(config)
+        feeds.append(str(path))
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        return started[-1]
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        at = f"127.0.0.1:{probe.getsockname()[1]}"
+    try:
+        for feed in feeds:
+            start("run", feed)
+        until(lambda: all(Path(f"/dev/shm/barewire.{name}-{n}").exists() for n in (1, 2)), "the rings are there")
+        report = start("clock", "skew", "--listen", at, "--interval", "0.5", "--json")
+        time.sleep(1.0)
+        for number in (1, 2):
+            start("clock", "tell", f"{name}-{number}", "--to", at, "--host", f"h{number}", "--every", "5")
+        start("sim", "--rate", "5000", "--duration", "30")
+        assert report.stdout is not None
+        found = json.loads(report.stdout.readline())
+        assert [one["host"] for one in found["hosts"]] == ["h1", "h2"]
+        assert abs(found["pairs"][0]["offset_ns"]) < 1e6
+        assert found["packets"] >= 64
+    finally:
+        for process in reversed(started):
+            process.kill()
+        for process in started:
+            process.communicate()

@@ -14,6 +14,7 @@ from ._terminal import count_text, note, print_json, table_text
 
 if TYPE_CHECKING:
     from .._ptp import Tree
+    from .._skew import SkewReport
 
 __all__ = ["app"]
 
@@ -95,7 +96,7 @@ def watch(
     if not warn_ns <= degraded_ns <= lost_ns:
         given = f"--warn-ns {warn_ns} --degraded-ns {degraded_ns} --lost-ns {lost_ns}"
         raise ConfigError(f"{given}: expected each no less than the one before")
-    exporter = None if prometheus is None else Exporter(*_address(prometheus))
+    exporter = None if prometheus is None else Exporter(*_address("--prometheus", prometheus))
     pmc = Pmc(socket, domain)
     try:
         end = None if duration is None else time.monotonic() + duration
@@ -124,9 +125,15 @@ def watch(
 @app.command()
 def skew(
     recordings: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="[HOST=]FILE...", help="What each host saw: Parquet of `barewire run`, or a capture."),
-    ],
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="ADDRESS:PORT", help="Live: gather what hosts tell with `clock tell`.")
+    ] = None,
+    window: Annotated[float, typer.Option(min=1.0, help="Live: compare the last so many seconds.")] = 60.0,
+    interval: Annotated[float, typer.Option(min=0.2, help="Live: seconds between two reports.")] = 10.0,
+    duration: DurationOption = None,
     protocol: ProtocolOption = "itch-5.0",
     path_ns: Annotated[
         list[str] | None,
@@ -142,31 +149,108 @@ def skew(
     from .._sightings import read_sightings
     from .._skew import estimate
 
-    files = dict(_named(one, "HOST=FILE") if "=" in one else (Path(one).stem, one) for one in recordings)
-    if len(files) < len(recordings):
-        raise ConfigError("two recordings are of one host; expected HOST=FILE with each host once")
     paths = {host: _decimal(host, ns) for host, ns in (_named(one, "HOST=NS") for one in path_ns or ())}
+    if (listen is None) == (not recordings):
+        raise ConfigError("expected either recordings, [HOST=]FILE..., or --listen ADDRESS:PORT")
+    if listen is not None:
+        _skew_live(listen, window, interval, duration, paths, tolerance_ns, as_json)
+        return
+    given = recordings or []
+    files = dict(_named(one, "HOST=FILE") if "=" in one else (Path(one).stem, one) for one in given)
+    if len(files) < len(given):
+        raise ConfigError("two recordings are of one host; expected HOST=FILE with each host once")
     seen = {host: read_sightings(file, protocol) for host, file in files.items()}
     report = estimate(seen, paths_ns=paths, tolerance_ns=tolerance_ns)
-    if as_json:
-        print_json(dataclasses.asdict(report))
-    else:
-        rows = [
-            (
-                one.host,
-                f"{one.offset_ns:+,.0f}",
-                f"{one.confidence_ns:,.0f}",
-                f"{one.drift_ppb:+.2f}",
-                f"{one.worst_ns:+,.0f}",
-                count_text(one.packets),
-                {None: "", True: "wrong", False: ""}[one.is_wrong],
-            )
-            for one in sorted(report.hosts, key=lambda one: -abs(one.worst_ns))
-        ]
-        print(table_text(("host", "offset ns", "+/- ns", "drift ns/s", "furthest ns", "packets", ""), rows))
-        print(f"{count_text(report.packets)} packets in {report.seconds:,.1f} s; against the median of all hosts")
+    _show_skew(report, as_json)
     if report.wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def tell(
+    ring: Annotated[str, typer.Argument(metavar="RING", help="The ring of a running feed: ring.name in its file.")],
+    to: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Where `clock skew --listen` runs.")],
+    host: Annotated[str | None, typer.Option(help="This host's name; left out: the machine's.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Tell of messages whose number is a multiple of this.")] = 100,
+    duration: DurationOption = None,
+) -> None:
+    """Tell a collector when packets came, so that it can compare this host's clock with others'."""
+    import platform
+    import time
+
+    from .._ring import Ring
+    from .._sightings_live import Teller, sampled
+
+    teller = Teller(*_address("--to", to), host or platform.node())
+    try:
+        end = None if duration is None else time.monotonic() + duration
+        reader = Ring.attach(ring, kinds=["mbo", "bbo"])
+        while end is None or time.monotonic() < end:
+            batch = reader.read(timeout=0.2)
+            if batch is not None:
+                teller.tell(sampled(batch, every))
+            elif reader.state not in ("alive", "stale"):
+                break
+    finally:
+        teller.close()
+
+
+def _skew_live(
+    listen: str,
+    window: float,
+    interval: float,
+    duration: float | None,
+    paths: dict[str, float],
+    tolerance_ns: float,
+    as_json: bool,
+) -> None:
+    import time
+
+    from .._sightings_live import Collector
+    from .._skew import estimate
+
+    collector = Collector(*_address("--listen", listen))
+    end = None if duration is None else time.monotonic() + duration
+    wrong = False
+    try:
+        note(f"listening at port {collector.port}")
+        while end is None or time.monotonic() < end:
+            time.sleep(interval if end is None else max(0.0, min(interval, end - time.monotonic())))
+            seen = collector.seen(window)
+            known = {host: ns for host, ns in paths.items() if host in seen}
+            try:
+                report = estimate(seen, paths_ns=known, tolerance_ns=tolerance_ns)
+            except ConfigError as waiting:
+                note(str(waiting))
+                continue
+            _show_skew(report, as_json)
+            wrong = bool(report.wrong)
+    finally:
+        collector.close()
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _show_skew(report: SkewReport, as_json: bool) -> None:
+    if as_json:
+        print_json(dataclasses.asdict(report))
+        return
+    rows = [
+        (
+            one.host,
+            f"{one.offset_ns:+,.0f}",
+            f"{one.confidence_ns:,.0f}",
+            f"{one.drift_ppb:+.2f}",
+            f"{one.worst_ns:+,.0f}",
+            count_text(one.packets),
+            "wrong" if one.is_wrong else "",
+        )
+        for one in sorted(report.hosts, key=lambda one: -abs(one.worst_ns))
+    ]
+    print(table_text(("host", "offset ns", "+/- ns", "drift ns/s", "furthest ns", "packets", ""), rows))
+    print(
+        f"{count_text(report.packets)} packets in {report.seconds:,.1f} s; against the median of all hosts", flush=True
+    )
 
 
 def _named(text: str, expected: str) -> tuple[str, str]:
@@ -184,12 +268,12 @@ def _decimal(host: str, text: str) -> float:
         raise ConfigError(f"--path-ns {host}={text}: expected {expected}", value=text, expected=expected) from None
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(option: str, text: str) -> tuple[str, int]:
     address, _, port = text.rpartition(":")
     if address and port.isdecimal() and int(port) <= 65535:
         return address, int(port)
     expected = "ADDRESS:PORT, such as 127.0.0.1:9101"
-    raise ConfigError(f"--prometheus {text!r}: expected {expected}", key="--prometheus", value=text, expected=expected)
+    raise ConfigError(f"{option} {text!r}: expected {expected}", key=option, value=text, expected=expected)
 
 
 def _write(tree: Tree, folder: Path) -> int:
