@@ -63,6 +63,19 @@ $(STAMPS)/wheel: $(RUST_SOURCES) $(PYTHON_SOURCES) Cargo.toml Cargo.lock pyproje
 	@flock $(STAMPS)/lock bash .ci/build-wheel $(BIN)
 	@touch $@
 
+# DPDK's own functions are inlined into their callers, so this is compiled for the version of DPDK that is installed. The
+# package finds it beside itself; a wheel that is built later leaves it there.
+DPDK_LIBRARY := target/dpdk/libbarewire_dpdk.so
+CC ?= cc
+
+.PHONY: dpdk
+dpdk: build $(DPDK_LIBRARY) ## the receive path dpdk, for the libdpdk that is installed (apt install libdpdk-dev pkg-config)
+	@install -m 755 $(DPDK_LIBRARY) "$$($(BIN)/python -c 'import os, barewire._core as core; print(os.path.dirname(core.__file__))')"
+	@echo "built $(DPDK_LIBRARY) for DPDK $$(pkg-config --modversion libdpdk)"
+
+$(DPDK_LIBRARY): $(wildcard crates/io/dpdk/*.[ch]) .ci/build-dpdk
+	@CC="$(CC)" bash .ci/build-dpdk $@
+
 # --- test ----------------------------------------------------------------------------------------
 
 .PHONY: test

@@ -28,13 +28,14 @@ from ._config_checks import (
     wrong,
 )
 from ._config_reading import read_tables
-from ._config_receive import AfXdpConfig, IoUringConfig, PacketMmapConfig, ReceiveConfig
+from ._config_receive import AfXdpConfig, DpdkConfig, IoUringConfig, PacketMmapConfig, ReceiveConfig
 from ._config_recovery import RecoveryConfig, RerequestConfig, SnapshotConfig
 
 __all__ = [
     "AfXdpConfig",
     "BookConfig",
     "Config",
+    "DpdkConfig",
     "FeedConfig",
     "IoUringConfig",
     "LineConfig",

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from ._config_checks import Table, cpu, wrong
+from ._config_checks import Table, cpu, unicast, wrong
 
-__all__ = ["AfXdpConfig", "IoUringConfig", "PacketMmapConfig", "ReceiveConfig"]
+__all__ = ["AfXdpConfig", "DpdkConfig", "IoUringConfig", "PacketMmapConfig", "ReceiveConfig"]
 
 
 class IoUringConfig(Table):
@@ -93,9 +93,79 @@ class AfXdpConfig(Table):
     ] = None
 
 
+def _devices(value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+    """Names that DPDK can take apart: a bus address, or a virtual device's name and arguments."""
+    for device in value.values() if isinstance(value, dict) else [value or "{interface}"]:
+        if not device or not device.isascii() or not device.isprintable() or " " in device:
+            raise wrong("")
+    if value == {}:
+        raise wrong("")
+    return value
+
+
+class DpdkConfig(Table):
+    """What is special to the path `dpdk`: the `[receive.dpdk]` table."""
+
+    device: Annotated[
+        str | dict[str, str] | None,
+        AfterValidator(_devices),
+        Field(
+            description='a device as DPDK has it, "0000:03:00.0" or "net_af_packet,iface={interface}" ({interface} is '
+            'the line\'s), or a table of such by interface: {eth0 = "0000:03:00.0"}'
+        ),
+    ] = None
+    library: Annotated[
+        str | None,
+        Field(min_length=1, description="the library that `make dpdk` builds; left out: beside the package"),
+    ] = None
+    eal: Annotated[
+        list[Annotated[str, Field(min_length=1, description='an argument, e.g. "--iova-mode=va"')]],
+        Field(description='a list of further arguments of DPDK\'s environment, e.g. ["--iova-mode=va"]'),
+    ] = Field(default_factory=list)
+    memory_mib: Annotated[
+        int | None,
+        Field(
+            ge=16,
+            le=65_536,
+            description="MiB for all feeds of the process, 16 to 65536; left out: 256, of huge pages what is needed",
+        ),
+    ] = None
+    huge_pages: Annotated[bool, Field(description="true (use huge pages where any are free) or false")] = True
+    queues: Annotated[int, Field(ge=1, le=64, description="receive queues of each device, 1 to 64")] = 1
+    descriptors: Annotated[int, Field(ge=64, le=32_768, description="frames that a queue holds, 64 to 32768")] = 2048
+    burst: Annotated[int, Field(ge=1, le=1024, description="frames that one look takes at most, 1 to 1024")] = 64
+    frame_bytes: Annotated[
+        int | None,
+        Field(ge=64, le=16_384, description="bytes of the longest frame, 64 to 16384; left out: by the device's MTU"),
+    ] = None
+    vlan: Annotated[
+        int | None,
+        Field(ge=1, le=4094, description="id of the VLAN that packets are tagged with, 1 to 4094; left out: none"),
+    ] = None
+    address: Annotated[
+        str | None,
+        AfterValidator(lambda value: None if value is None else unicast(value)),
+        Field(
+            description="the IPv4 address that groups are joined from where no kernel does it; left out: 0.0.0.0",
+        ),
+    ] = None
+
+    def devices(self) -> list[tuple[str | None, str]]:
+        """Interfaces, none for all others, and their devices."""
+        if isinstance(self.device, dict):
+            return list(self.device.items())
+        return [] if self.device is None else [(None, self.device)]
+
+
+def _with_a_device(value: DpdkConfig, info: ValidationInfo) -> DpdkConfig:
+    if info.data.get("path") == "dpdk" and value.device is None:
+        raise wrong('expected a [receive.dpdk] table with a device, e.g. device = "0000:03:00.0"')
+    return value
+
+
 def _where_frames_are_seen(value: str | None, info: ValidationInfo) -> str | None:
-    if value is not None and info.data.get("path") not in ("packet_mmap", "af_xdp"):
-        raise wrong('path "packet_mmap" or "af_xdp" beside it, since sockets see no trailers')
+    if value is not None and info.data.get("path") not in ("packet_mmap", "af_xdp", "dpdk"):
+        raise wrong('path "packet_mmap", "af_xdp" or "dpdk" beside it, since sockets see no trailers')
     return value
 
 
@@ -103,10 +173,10 @@ class ReceiveConfig(Table):
     """How packets are received: the `[receive]` table."""
 
     path: Annotated[
-        Literal["kernel", "io_uring", "packet_mmap", "af_xdp"],
+        Literal["kernel", "io_uring", "packet_mmap", "af_xdp", "dpdk"],
         Field(
-            description='"kernel" (sockets: works everywhere), "io_uring", "packet_mmap" (a ring of frames) or '
-            '"af_xdp" (past the kernel)'
+            description='"kernel" (sockets: works everywhere), "io_uring", "packet_mmap" (a ring of frames), '
+            '"af_xdp" (past the kernel) or "dpdk" (without it: docs/receive.md)'
         ),
     ] = "kernel"
     mode: Annotated[
@@ -136,7 +206,7 @@ class ReceiveConfig(Table):
         AfterValidator(_where_frames_are_seen),
         Field(
             description='the capture switch whose trailers say when packets came, "metamako" or "exablaze"; '
-            "left out: none. Only packet_mmap and af_xdp see them"
+            "left out: none. Only packet_mmap, af_xdp and dpdk see them"
         ),
     ] = None
     drop_capabilities: Annotated[
@@ -146,7 +216,14 @@ class ReceiveConfig(Table):
     io_uring: Annotated[IoUringConfig, Field(description="a [receive.io_uring] table")] = IoUringConfig()
     packet_mmap: Annotated[PacketMmapConfig, Field(description="a [receive.packet_mmap] table")] = PacketMmapConfig()
     af_xdp: Annotated[AfXdpConfig, Field(description="a [receive.af_xdp] table")] = AfXdpConfig()
+    dpdk: Annotated[
+        DpdkConfig,
+        AfterValidator(_with_a_device),
+        Field(description="a [receive.dpdk] table", validate_default=True),
+    ] = DpdkConfig()
 
     def to_core(self) -> dict[str, Any]:
         """The dictionary that the compiled core takes."""
-        return self.model_dump()
+        core = self.model_dump()
+        core["dpdk"]["devices"] = self.dpdk.devices()
+        return core

@@ -30,7 +30,7 @@ records = ["mbo", "bbo"]           # order events and trades; best bid and offer
 
 {_LINES}
 [receive]
-# path = "kernel"                  # or "io_uring", "packet_mmap", "af_xdp": past the kernel's stack, with privileges
+# path = "kernel"                  # or "io_uring"; with privileges "packet_mmap", "af_xdp", "dpdk": past the kernel
 mode = "blocking"                  # "busy" is faster and takes a whole core
 # core = 1                         # pin the feed's thread
 # rcvbuf_bytes = 16777216          # the socket's buffer; net.core.rmem_max may allow less
@@ -59,6 +59,19 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 # huge_pages = true
 # busy_poll_budget = 64            # packets of one look at the driver, under busy_poll_us
 # vlan = 100                       # that packets are tagged with; left out: none
+
+# [receive.dpdk]                   # after `make dpdk`
+# device = "0000:03:00.0"          # or by interface: {{eth0 = "0000:03:00.0", eth1 = "0000:03:00.1"}}
+# library = "libbarewire_dpdk.so"  # what `make dpdk` builds; left out: beside the package
+# eal = []                         # further arguments of DPDK's environment
+# memory_mib = 256                 # of all feeds of the process; left out: of huge pages what is needed
+# huge_pages = true                # where any are free
+# queues = 1                       # of each device
+# descriptors = 2048               # frames that a queue holds
+# burst = 64                       # frames of one look
+# frame_bytes = 2048               # of the longest frame; left out: by the device's MTU
+# vlan = 100                       # that packets are tagged with; left out: none
+# address = "192.0.2.20"           # to join groups from where no kernel does it; left out: 0.0.0.0
 
 [sequencing]
 # hold_us = 2000                   # how long a missing message is waited for: the other line may bring it

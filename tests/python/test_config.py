@@ -274,7 +274,7 @@ def test_the_example_is_what_the_simulator_sends_to() -> None:
     shown["recovery.rerequest"].pop("local")
     assert shown["sequencing"].pop("capacity") == load_config(GOOD).held_messages
     bare = load_config(text)
-    paths = {"receive.io_uring", "receive.packet_mmap", "receive.af_xdp"}
+    paths = {"receive.io_uring", "receive.packet_mmap", "receive.af_xdp", "receive.dpdk"}
     assert set(shown) == paths | {"receive", "ring", "sequencing", "recovery.rerequest", "recovery.snapshot"}
     for name, values in shown.items():
         there = bare.model_dump()

@@ -2,6 +2,7 @@
 //! was asked for.
 
 use barewire_io::af_xdp::{AfXdpOptions, AfXdpReceiver};
+use barewire_io::dpdk::{DeviceReport, DeviceTimes, DpdkOptions, DpdkReceiver};
 use barewire_io::io_uring::{IoUringOptions, IoUringReceiver};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, LineReport, Mode, Timestamps};
 use barewire_io::packet_mmap::{PacketMmapOptions, PacketMmapReceiver};
@@ -18,6 +19,8 @@ pub enum ReceivePath {
     PacketMmap(PacketMmapOptions),
     /// AF_XDP.
     AfXdp(AfXdpOptions),
+    /// DPDK.
+    Dpdk(DpdkOptions),
 }
 
 /// Does something with a receiver of any path.
@@ -37,6 +40,7 @@ impl ReceivePath {
             ReceivePath::IoUring(_) => "io_uring",
             ReceivePath::PacketMmap(_) => "packet_mmap",
             ReceivePath::AfXdp(_) => "af_xdp",
+            ReceivePath::Dpdk(_) => "dpdk",
         }
     }
 
@@ -47,6 +51,7 @@ impl ReceivePath {
             ReceivePath::IoUring(options) => options.mode,
             ReceivePath::PacketMmap(options) => options.mode,
             ReceivePath::AfXdp(options) => options.mode,
+            ReceivePath::Dpdk(options) => options.mode,
         };
         matches!(mode, Mode::Blocking)
     }
@@ -119,8 +124,32 @@ impl ReceivePath {
                 let report = report.collect();
                 visitor.visit(receiver, report)
             }
+            ReceivePath::Dpdk(options) => {
+                let naps = options.mode == Mode::Blocking;
+                let receiver = DpdkReceiver::open(lines, options)?;
+                let of_device = |report: &DeviceReport| {
+                    format!("lines {} on {}", of(&report.lines), device(report, naps, receiver.user_times()))
+                };
+                let report = receiver.reports().iter().map(of_device).collect();
+                visitor.visit(receiver, report)
+            }
         })
     }
+}
+
+fn device(report: &DeviceReport, naps: bool, user: UserTimes) -> String {
+    let DeviceReport { device, driver, dpdk, memory, joined, filter, queues, descriptors, .. } = report;
+    let frames = match report.descriptors_asked {
+        asked if asked > *descriptors => format!("{descriptors} frames where {asked} were asked for"),
+        _ => format!("{descriptors} frames"),
+    };
+    let times = match report.times {
+        DeviceTimes::Off => user.to_string(),
+        DeviceTimes::On { .. } => report.times.to_string(),
+        _ => format!("{user}; {}", report.times),
+    };
+    let naps = if naps { "; naps of 50 us, since the driver wakes nobody" } else { "" };
+    format!("{device}: {driver}, {dpdk}; {memory}; {queues} queues, {frames} each; {joined}; {filter}; {times}{naps}")
 }
 
 fn socket(report: &LineReport, line: &str, user: UserTimes) -> String {

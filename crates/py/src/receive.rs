@@ -1,7 +1,10 @@
 //! The receive path, as the configuration has it.
 
+use std::net::AddrParseError;
+
 use barewire_engine::receive::ReceivePath;
 use barewire_io::af_xdp::{AfXdpOptions, Attach, BusyPoll, Transfer};
+use barewire_io::dpdk::{DeviceFor, DpdkOptions};
 use barewire_io::io_uring::{IoUringOptions, SqPoll};
 use barewire_io::kernel::{KernelOptions, Mode};
 use barewire_io::packet_mmap::{Fanout, FanoutMode, PacketMmapOptions, Version};
@@ -39,6 +42,23 @@ struct AfXdp {
     vlan: Option<u16>,
 }
 
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Dpdk {
+    /// Interface, or none for all that have no device of their own; device.
+    devices: Vec<(Option<String>, String)>,
+    library: Option<String>,
+    eal: Vec<String>,
+    memory_mib: Option<u32>,
+    huge_pages: bool,
+    queues: u16,
+    descriptors: u16,
+    burst: usize,
+    frame_bytes: Option<u32>,
+    vlan: Option<u16>,
+    address: Option<String>,
+}
+
 /// The `[receive]` table.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -54,10 +74,15 @@ pub struct ReceiveOptions {
     io_uring: IoUring,
     packet_mmap: PacketMmap,
     af_xdp: AfXdp,
+    dpdk: Dpdk,
 }
 
 fn unknown<T>(key: &str, found: &str) -> PyResult<T> {
     Err(PyValueError::new_err(format!("receive.{key}: unknown value '{found}'")))
+}
+
+fn wrong_address(error: AddrParseError) -> PyErr {
+    PyValueError::new_err(format!("receive.dpdk.address: {error}"))
 }
 
 impl ReceiveOptions {
@@ -145,6 +170,26 @@ impl ReceiveOptions {
                 trailer_times,
                 ..AfXdpOptions::default()
             }),
+            "dpdk" => {
+                let options = self.dpdk;
+                let device = |(interface, device)| DeviceFor { interface, device };
+                ReceivePath::Dpdk(DpdkOptions {
+                    mode,
+                    devices: options.devices.into_iter().map(device).collect(),
+                    library: options.library.map(Into::into),
+                    eal: options.eal,
+                    memory_mib: options.memory_mib,
+                    huge_pages: options.huge_pages,
+                    queues: options.queues,
+                    descriptors: options.descriptors,
+                    batch: options.burst,
+                    frame_bytes: options.frame_bytes,
+                    vlan: options.vlan,
+                    address: options.address.map(|text| text.parse()).transpose().map_err(wrong_address)?,
+                    timestamps,
+                    trailer_times,
+                })
+            }
             other => return unknown("path", other),
         })
     }

@@ -25,6 +25,9 @@ pub(super) struct RawPacket {
     pub(super) flags: u16,
 }
 
+// SAFETY: between two looks its pointers are not followed, and a look fills them in anew.
+unsafe impl Send for RawPacket {}
+
 impl RawPacket {
     pub(super) const NONE: RawPacket =
         RawPacket { data: ptr::null(), mbuf: ptr::null_mut(), time: 0, len: 0, vlan_tci: 0, flags: 0 };
