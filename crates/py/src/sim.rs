@@ -11,11 +11,12 @@ use barewire_sim::recovery::{Fault, GlimpseServer, RerequestServer, Store, Store
 use barewire_sim::{
     BinaryFileSink, ExchangeConfig, ImpairCounters, ImpairedSink, Length, MulticastLine, MulticastSink, Network, Pace,
     PcapSink, Progress, Report, Session, SessionConfig, Simulator as Sim, SimulatorConfig, Sink, SinkError, Time,
+    Truth, Venue,
 };
 use barewire_types::UnixNanos;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors;
 use crate::feed::address;
@@ -65,6 +66,15 @@ struct Servers {
     glimpse: Option<GlimpseServer>,
 }
 
+/// One of several venues.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct VenueConfig {
+    number: u8,
+    lag_ns: u64,
+    instrument_lag_ns: u64,
+}
+
 /// The configuration as Python validated it.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -73,6 +83,10 @@ struct Config {
     instruments: u32,
     live_orders: u32,
     messages: Option<u64>,
+    trading_ns: Option<u64>,
+    simulated_rate: u64,
+    volatility: u32,
+    venue: Option<VenueConfig>,
     duration_ns: Option<u64>,
     rate: Option<f64>,
     max_payload: usize,
@@ -101,14 +115,26 @@ impl Config {
             return Err(PyValueError::new_err("session: expected at most 10 characters"));
         }
         session[..self.session.len()].copy_from_slice(self.session.as_bytes());
+        let default = ExchangeConfig::default();
+        let venue = self.venue.as_ref().map(|&VenueConfig { number, lag_ns, instrument_lag_ns }| Venue {
+            number,
+            lag_ns,
+            instrument_lag_ns,
+        });
+        let by_messages = self.messages.map_or(Length::Endless, Length::Messages);
         let rate = |per_second: f64| Pace::per_second(per_second as u64);
         Ok(SimulatorConfig {
             exchange: ExchangeConfig {
                 seed: self.seed,
                 instruments: self.instruments,
                 live_orders: self.live_orders,
-                length: self.messages.map_or(Length::Endless, Length::Messages),
-                ..ExchangeConfig::default()
+                length: self.trading_ns.map_or(by_messages, Length::Duration),
+                rate: self.simulated_rate,
+                volatility: self.volatility,
+                // What one venue halts, it would have to halt at all.
+                incident_every: if venue.is_some() { 0 } else { default.incident_every },
+                venue,
+                ..default
             },
             session: SessionConfig {
                 session: Session(session),
@@ -181,6 +207,8 @@ pub struct Simulator {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Outcome, SinkError>>>,
     servers: Servers,
+    /// What is known of the instruments of one of several venues.
+    truth: Vec<Truth>,
     /// The process that started the threads: a fork has a copy of the handles, and no threads.
     pid: u32,
 }
@@ -356,6 +384,7 @@ impl Simulator {
             None => sinks.append(&mut wire),
         }
         let lines = if lines.len() == 1 { 1 } else { 2 };
+        let truth = simulator.exchange().truth();
         let ready = Ready { simulator, impaired, sinks, core: config.core, lines, digests };
         Ok(Simulator {
             ready: Mutex::new(Some(ready)),
@@ -363,6 +392,7 @@ impl Simulator {
             stop: Arc::default(),
             thread: None,
             servers,
+            truth,
             pid: std::process::id(),
         })
     }
@@ -422,6 +452,30 @@ impl Simulator {
     #[getter]
     fn running(&self) -> bool {
         !self.is_forked() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// What is known of each instrument of one of several venues.
+    fn truth<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let row = |truth: &Truth| {
+            let row = PyDict::new(py);
+            row.set_item("symbol", String::from_utf8_lossy(&truth.symbol).trim_end())?;
+            row.set_item("usual", truth.usual)?;
+            row.set_item("beta", truth.beta)?;
+            row.set_item("sector_beta", truth.sector_beta)?;
+            row.set_item("sector", truth.sector)?;
+            row.set_item("own", truth.own)?;
+            row.set_item("lag_ns", truth.lag_ns)?;
+            Ok(row)
+        };
+        self.truth.iter().map(row).collect()
+    }
+
+    /// How far an instrument's price has moved at each of these times (u64), as parts of the usual price (f64).
+    fn moved<'py>(&mut self, py: Python<'py>, place: usize, times: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let truth = self.truth.get_mut(place).ok_or_else(|| PyIndexError::new_err("no such instrument"))?;
+        let (times, _) = times.as_chunks();
+        let moves: Vec<u8> = times.iter().flat_map(|ns| truth.moved(u64::from_le_bytes(*ns)).to_le_bytes()).collect();
+        Ok(PyBytes::new(py, &moves))
     }
 
     fn progress<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

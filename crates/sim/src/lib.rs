@@ -22,7 +22,7 @@ mod site;
 
 pub use barewire_wire::moldudp64::Session;
 pub use exchange::{
-    ConfigError, Exchange, ExchangeConfig, Length, MAX_INSTRUMENTS, MAX_LIVE_ORDERS, MessageBuffer, Mix,
+    ConfigError, Exchange, ExchangeConfig, Length, MAX_INSTRUMENTS, MAX_LIVE_ORDERS, MessageBuffer, Mix, Truth, Venue,
 };
 pub use impair::{
     Arrived, ImpairCounters, ImpairError, Impairment, LossBurst, MAX_DELAY_NS, MAX_HOLD_NS, MAX_REORDER_BY, Network,

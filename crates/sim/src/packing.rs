@@ -76,6 +76,11 @@ impl Packer {
         self.exchange.live_orders()
     }
 
+    /// See [`Exchange::set_market_time`].
+    pub(crate) fn set_market_time(&mut self, ns: u64) {
+        self.exchange.set_market_time(ns);
+    }
+
     /// See [`Exchange::end`].
     pub(crate) fn end(&mut self) {
         self.exchange.end();

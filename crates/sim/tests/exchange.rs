@@ -2,7 +2,7 @@
 
 mod reference;
 
-use barewire_sim::{ConfigError, Exchange, ExchangeConfig, Length, MAX_MESSAGE_LEN, Mix};
+use barewire_sim::{ConfigError, Exchange, ExchangeConfig, Length, MAX_MESSAGE_LEN, Mix, Venue};
 use reference::Reference;
 
 /// Plays a session to its end into the reference, which checks every message.
@@ -91,6 +91,7 @@ fn every_message_is_possible_whatever_is_asked_for() {
             mix: Mix { execute: share(4), cancel: share(5), replace: share(6), hidden: share(7) },
             volatility: [0, 100, 1_000][draw(8, 3) as usize],
             incident_every: [0, 100, 300, 20_000][draw(9, 4) as usize],
+            venue: [None, Some(Venue { number: 2, lag_ns: 300_000, ..Default::default() })][(seed % 2) as usize],
         };
         println!("{config:?}");
         let book = play(config, |_, _| {});
@@ -217,6 +218,11 @@ fn wrong_configurations_are_refused() {
         (ExchangeConfig { mix: Mix { execute: u32::MAX, ..good.mix }, ..good }, ConfigError::Mix),
         (ExchangeConfig { volatility: 1_001, ..good }, ConfigError::Volatility),
         (ExchangeConfig { incident_every: 99, ..good }, ConfigError::IncidentEvery),
+        (ExchangeConfig { venue: Some(Venue { number: 0, ..Default::default() }), ..good }, ConfigError::Venue),
+        (
+            ExchangeConfig { venue: Some(Venue { lag_ns: 1_000_000_001, ..Default::default() }), ..good },
+            ConfigError::Venue,
+        ),
     ];
     for (config, error) in cases {
         assert_eq!(Exchange::new(config).err(), Some(error));

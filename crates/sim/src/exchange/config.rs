@@ -40,6 +40,24 @@ impl Default for Mix {
     }
 }
 
+/// One of several venues where the same instruments trade: their quotes follow one path of prices, which is decided by the
+/// seed alone, each venue a little later than things happen. Nothing else is shared, not even a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Venue {
+    /// Which one, from 1: each has orders of its own. 1 to 255.
+    pub number: u8,
+    /// How much later than things happen its quotes follow, ns. Up to a second.
+    pub lag_ns: u64,
+    /// How much later the slowest instrument follows than the first, which is the most traded, ns. Up to a second.
+    pub instrument_lag_ns: u64,
+}
+
+impl Default for Venue {
+    fn default() -> Venue {
+        Venue { number: 1, lag_ns: 0, instrument_lag_ns: 20_000 }
+    }
+}
+
 /// An exchange and its day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeConfig {
@@ -61,6 +79,9 @@ pub struct ExchangeConfig {
     pub volatility: u32,
     /// Messages between incidents, on average: halts, pauses, broken trades and the like. At least 100; 0 for none.
     pub incident_every: u32,
+    /// Whether this is one of several venues. Prices then move with time, not with messages: at a `volatility` of 100,
+    /// the market by 1% in ten hours, in bursts.
+    pub venue: Option<Venue>,
 }
 
 impl Default for ExchangeConfig {
@@ -74,6 +95,7 @@ impl Default for ExchangeConfig {
             mix: Mix::default(),
             volatility: 100,
             incident_every: 20_000,
+            venue: None,
         }
     }
 }
@@ -94,6 +116,8 @@ pub enum ConfigError {
     Volatility,
     /// `incident_every` is below 100 and not 0.
     IncidentEvery,
+    /// The `number` of `venue` is 0, or a lag is more than a second.
+    Venue,
 }
 
 impl ConfigError {
@@ -106,6 +130,7 @@ impl ConfigError {
             ConfigError::Mix => "mix",
             ConfigError::Volatility => "volatility",
             ConfigError::IncidentEvery => "incident_every",
+            ConfigError::Venue => "venue",
         }
     }
 }
@@ -119,6 +144,7 @@ impl fmt::Display for ConfigError {
             ConfigError::Mix => f.write_str("the shares of mix must make up at most 500 of 1000"),
             ConfigError::Volatility => f.write_str("volatility must be 0 to 1000 percent"),
             ConfigError::IncidentEvery => f.write_str("incident_every must be 0 or at least 100 messages"),
+            ConfigError::Venue => f.write_str("venue must be 1 to 255, and lag at most a second"),
         }
     }
 }
@@ -134,6 +160,7 @@ impl ExchangeConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let Mix { execute, cancel, replace, hidden } = self.mix;
         let shares = [execute, cancel, replace, hidden].into_iter().map(u64::from).sum::<u64>();
+        let is_venue = |venue: Venue| venue.number > 0 && venue.lag_ns.max(venue.instrument_lag_ns) <= 1_000_000_000;
         let checks = [
             (1..=MAX_INSTRUMENTS).contains(&self.instruments).then_some(()).ok_or(ConfigError::Instruments),
             (64..=MAX_LIVE_ORDERS).contains(&self.live_orders).then_some(()).ok_or(ConfigError::LiveOrders),
@@ -141,6 +168,7 @@ impl ExchangeConfig {
             (shares <= 500).then_some(()).ok_or(ConfigError::Mix),
             (self.volatility <= 1_000).then_some(()).ok_or(ConfigError::Volatility),
             (self.incident_every == 0 || self.incident_every >= 100).then_some(()).ok_or(ConfigError::IncidentEvery),
+            self.venue.is_none_or(is_venue).then_some(()).ok_or(ConfigError::Venue),
         ];
         checks.into_iter().collect()
     }

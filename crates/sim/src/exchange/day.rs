@@ -27,7 +27,7 @@ const START_OF_SYSTEM: u64 = 4 * HOUR;
 /// 09:28, the opening auction's first indications.
 const OPENING_IMBALANCE: u64 = 9 * HOUR + 28 * MINUTE;
 /// 09:30.
-const START_OF_MARKET: u64 = 9 * HOUR + 30 * MINUTE;
+pub(super) const START_OF_MARKET: u64 = 9 * HOUR + 30 * MINUTE;
 /// 15:55, the closing auction's first indications.
 const CLOSING_IMBALANCE: u64 = 15 * HOUR + 55 * MINUTE;
 /// 16:00.

@@ -49,6 +49,12 @@ impl Exchange {
             self.turn();
         }
         let mut bits = self.random.bits();
+        if self.follow.is_some() {
+            let len = self.follow(out, (bits >> 32) as u32);
+            if len != 0 {
+                return len;
+            }
+        }
         self.clock.advance((bits >> 32) as u32);
         let mut tries = 0;
         loop {
@@ -123,6 +129,21 @@ impl Exchange {
             self.pending = Pending::Sweep { index, side, limit, left, orders: SWEEP_ORDERS };
             return 0;
         }
+        self.rest(out, index, side, tick, class, shares)
+    }
+
+    /// A new order that crosses nothing; 0 where its class is full.
+    #[inline(always)]
+    pub(super) fn rest(
+        &mut self,
+        out: &mut MessageBuffer,
+        index: u16,
+        side: Side,
+        tick: i32,
+        class: usize,
+        shares: u32,
+    ) -> usize {
+        let instrument = self.market.instrument(index);
         let (stock, price) = (instrument.symbol, instrument.price(tick));
         let Some(slot) = self.market.orders.take(class) else { return 0 };
         let reference = self.reference();
@@ -142,7 +163,8 @@ impl Exchange {
         if instrument.state != b'T' {
             return false;
         }
-        if noise & 3 != 0 {
+        // Of several venues, each follows as time goes by.
+        if noise & 3 != 0 || self.follow.is_some() {
             return true;
         }
         match instrument.visit(&self.factors, noise) {
@@ -249,6 +271,7 @@ impl Exchange {
                 self.sweep(out, index, side, limit, left, orders)
             }
             Pending::Slide { index, low } => self.slide(out, index, low),
+            Pending::Requote { index } => self.requote(out, index),
             Pending::Cross { .. } => self.carry_on_cross(out),
             Pending::Breaker { stage, cursor } => self.carry_on_breaker(out, stage, cursor),
         }
@@ -292,7 +315,7 @@ impl Exchange {
     }
 
     /// One deletion that clears the way for the window; 0 once it has moved.
-    fn slide(&mut self, out: &mut MessageBuffer, index: u16, low: i32) -> usize {
+    pub(super) fn slide(&mut self, out: &mut MessageBuffer, index: u16, low: i32) -> usize {
         let instrument = self.market.instrument(index);
         let mask = instrument.mask;
         let in_the_way = if low > instrument.low {

@@ -11,7 +11,9 @@ mod config;
 mod day;
 mod encode;
 mod flow;
+mod follow;
 mod incidents;
+mod latent;
 mod market;
 mod orders;
 mod plan;
@@ -19,7 +21,7 @@ mod price;
 mod random;
 mod symbols;
 
-pub use config::{ConfigError, ExchangeConfig, Length, MAX_INSTRUMENTS, MAX_LIVE_ORDERS, Mix};
+pub use config::{ConfigError, ExchangeConfig, Length, MAX_INSTRUMENTS, MAX_LIVE_ORDERS, Mix, Venue};
 pub use encode::MessageBuffer;
 pub(crate) use random::Random;
 
@@ -28,6 +30,8 @@ use barewire_wire::U48;
 
 use day::Phase;
 use encode::Head;
+use follow::Follow;
+pub use follow::Truth;
 
 use incidents::Incidents;
 use market::{Instrument, Market};
@@ -68,6 +72,8 @@ pub struct Exchange {
     pending: Pending,
     incidents: Incidents,
     thresholds: Thresholds,
+    /// What this venue follows, where it is one of several.
+    follow: Option<Box<Follow>>,
     /// Executions owed to the mix, in 2^-16.
     execution_credit: i64,
     next_reference: u64,
@@ -95,6 +101,10 @@ enum Pending {
     Slide {
         index: u16,
         low: i32,
+    },
+    /// The instrument's quotes go where they should be.
+    Requote {
+        index: u16,
     },
     /// An auction: up to `left` more orders on `side` trade, then the auction prints.
     Cross {
@@ -191,9 +201,14 @@ impl Exchange {
         let instruments: Vec<Instrument> = ranked
             .map(|((listing, weight), rank)| {
                 let share = ((u128::from(*weight) << 32) / total) as u64;
-                price::instrument(listing, rank, share, config.live_orders, config.volatility, &mut random)
+                price::instrument(listing, rank, share, &config, &mut random)
             })
             .collect();
+        let follow = config.venue.map(|venue| {
+            // From here on each venue is left to its own chance.
+            random = Random::new(random::mix(config.seed ^ u64::from(venue.number) << 56));
+            Box::new(Follow::new(venue, &config, &listings, &instruments))
+        });
         let (close_after, trade_for_ns) = match config.length {
             Length::Endless => (u64::MAX, u64::MAX),
             Length::Messages(count) => (count, u64::MAX),
@@ -215,6 +230,7 @@ impl Exchange {
             pending: Pending::Nothing,
             incidents: Incidents::new(&config),
             thresholds: Thresholds::new(&config.mix),
+            follow,
             execution_credit: 0,
             next_reference: 1_000 + u64::from(random.below(1_000)),
             next_match: 10_000 + u64::from(random.below(1_000)),
@@ -233,6 +249,9 @@ impl Exchange {
         let mut len = 0;
         if self.phase == Phase::Continuous {
             len = self.trade(out);
+            if self.follow.is_some() {
+                self.touched(out, len);
+            }
         }
         if len == 0 {
             len = self.scripted(out);

@@ -5,6 +5,7 @@
 //! two instruments of one sector move together and return to each other. Movements are in units of 2^-40 and happen by
 //! the number of messages, not by time: a busy market moves more.
 
+use super::ExchangeConfig;
 use super::market::Instrument;
 use super::random::{Random, noise};
 use super::symbols::{Listing, SECTORS, Sector};
@@ -45,16 +46,18 @@ pub(super) fn instrument(
     listing: &Listing,
     rank: u32,
     share: u64,
-    live_orders: u32,
-    volatility: u32,
+    config: &ExchangeConfig,
     random: &mut Random,
 ) -> Instrument {
+    let ExchangeConfig { live_orders, volatility, .. } = *config;
     // 1e-4 USD, up to 5% off the usual price.
     let price = u64::from(listing.cents) * u64::from(950_000 + random.below(100_001)) / 10_000;
     let hot = rank < 200;
     // A step of a basis point for the most traded, up to ten for others, as spreads are; whole cents from a dollar up.
     let wanted = price / if hot { 10_000 } else { 1_000 };
     let cents = [100, 50, 25, 10, 5, 2, 1].into_iter().find(|cents| cents * 100 <= wanted);
+    // Where prices are compared between venues, they are quoted as finely as they may be.
+    let cents = if config.venue.is_some() { Some(1) } else { cents };
     let step = if price < 10_000 { wanted.max(1) } else { cents.unwrap_or(1) * 100 };
     let usual_tick = price / step;
     // Wide enough for the orders to be spread out, never so wide that prices near zero would be needed.
@@ -109,19 +112,41 @@ impl Instrument {
         let common = factors.market * i64::from(self.beta)
             + factors.sectors[usize::from(self.sector) % SECTORS] * i64::from(self.sector_beta);
         // A quarter at most, so that no price comes near zero.
-        let moved = ((common >> 8) + self.own).clamp(-(1 << 38), 1 << 38);
-        let target = self.usual + ((self.usual * (moved >> 16)) >> 24);
+        self.settle(self.target(((common >> 8) + self.own).clamp(-(1 << 38), 1 << 38)))
+    }
+
+    /// The price that has moved so far, in 2^-40, from the usual one; in 2^-16 steps.
+    #[inline(always)]
+    pub(super) fn target(&self, moved: i64) -> i64 {
+        self.usual + ((self.usual * (moved >> 16)) >> 24)
+    }
+
+    /// Whether the limits stay where they are at this fair price: until it is half a step outside, or a price at the
+    /// border between two steps would make and break quotes all the time.
+    #[inline(always)]
+    pub(super) fn keeps(&self, fair: i64) -> bool {
+        let half_step = 1 << 15;
+        let inside = (i64::from(self.bid_limit) << 16) - half_step..=(i64::from(self.ask_limit) << 16) + half_step;
+        inside.contains(&fair)
+    }
+
+    /// Brings the fair price closer to this one, and the limits with it. Returns where the window should begin if it has
+    /// to move.
+    #[inline(always)]
+    pub(super) fn settle(&mut self, target: i64) -> Option<i32> {
         // A book that has not been looked at for long catches up in several steps.
         let stride = i64::from(self.width()) << 12;
         self.fair += (target - self.fair).clamp(-stride, stride);
-        // The limits stay where they are until the fair price is half a step outside, or a price at the border between
-        // two steps would make and break quotes all the time.
-        let half_step = 1 << 15;
-        let inside = (i64::from(self.bid_limit) << 16) - half_step..=(i64::from(self.ask_limit) << 16) + half_step;
-        if !inside.contains(&self.fair) {
+        if !self.keeps(self.fair) {
             self.bid_limit = ((self.fair - self.half_spread) >> 16) as i32;
             self.ask_limit = (((self.fair + self.half_spread + 0xffff) >> 16) as i32).max(self.bid_limit + 1);
         }
+        self.window()
+    }
+
+    /// Where the window should begin if it has to move.
+    #[inline(always)]
+    pub(super) fn window(&self) -> Option<i32> {
         let tick = (self.fair >> 16) as i32;
         let centre = self.low + self.width() / 2;
         ((tick - centre).abs() > self.width() / 8).then_some(tick - self.width() / 2)

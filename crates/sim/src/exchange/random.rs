@@ -38,6 +38,15 @@ pub(super) fn below(bits: u32, n: u32) -> u32 {
     ((u64::from(bits) * u64::from(n)) >> 32) as u32
 }
 
+/// Mixes 64 bits until each depends on all (the finaliser of splitmix64).
+#[inline]
+pub(super) fn mix(bits: u64) -> u64 {
+    let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ bits >> 31
+}
+
 /// 32 random bits as a waiting time, exponentially distributed with a mean of 1.5, in units of 2^-16.
 ///
 /// The number of leading zeros is geometric, which is the exponential distribution to base two in whole steps; the bits

@@ -178,6 +178,9 @@ impl<'s, 'k> Run<'s, 'k> {
         }
         self.a.clear();
         self.cursor = 0;
+        if self.config.exchange.venue.is_some() && self.config.time == Time::Real {
+            self.source.set_market_time(clock::now().0);
+        }
         let per_packet = self.per_packet();
         let mut left = due.saturating_sub(self.report.messages);
         while self.a.cuts.len() < BATCH && left >= per_packet.unwrap_or(1) {
