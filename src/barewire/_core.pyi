@@ -270,3 +270,14 @@ class LatencyBench:
         duration_ns: int,
         cores: tuple[int | None, int | None, int | None],
     ) -> dict[str, Any]: ...
+    # Packets sent, packets taken, and the ns that taking them took.
+    def drain(
+        self,
+        name: str,
+        *,
+        sender_name: str,
+        buffer_bytes: int,
+        packets: int,
+        messages_per_packet: int,
+        cores: tuple[int | None, int | None, int | None],
+    ) -> tuple[int, int, int]: ...

@@ -106,6 +106,27 @@ fn what_a_full_buffer_loses_is_counted() {
     assert!(result.latency.samples() <= result.received);
 }
 
+/// A queue that has room for all is emptied of all.
+#[test]
+fn a_full_queue_is_emptied() {
+    let mut bench = bench(Network::new());
+    let sender = if bench.network().is_loopback() { Sender::Udp } else { Sender::Program };
+    let feed = if bench.network().is_loopback() {
+        ReceivePath::Kernel(KernelOptions::default())
+    } else {
+        ReceivePath::AfXdp(AfXdpOptions::default())
+    };
+    for path in [Path::Legacy, Path::Feed(feed)] {
+        let config = RunConfig { sender, ..short(path) };
+        let drained = bench.drain(&config, 500, &AtomicBool::new(false)).expect("a run");
+        assert!((400..=600).contains(&drained.sent), "{drained:?}");
+        assert_eq!(drained.taken, drained.sent);
+        assert!(drained.elapsed_ns > 0);
+    }
+    let stop = &AtomicBool::new(false);
+    assert!(matches!(bench.drain(&short(Path::LegacyTcp), 500, stop), Err(RunError::NoQueue | RunError::Stopped)));
+}
+
 /// By a socket, by a program in the kernel, and by TCP.
 #[test]
 fn a_stop_ends_a_run() {

@@ -1,4 +1,4 @@
-//! `bench latency`, `rate` and `burst`: single runs; which are made, and what they add up to, Python says.
+//! `bench latency`, `rate`, `burst`, `sustain` and `drain`: single runs; which are made, and what they add up to, Python says.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -128,24 +128,57 @@ impl LatencyBench {
             duration_ns,
             cores: Cores { sender: sending, receiver, strategy },
         };
-        let stop = AtomicBool::new(false);
         let bench = &mut self.bench;
-        let mut interrupted = Ok(());
-        let result = thread::scope(|scope| {
-            let run = scope.spawn(|| bench.run(&config, &stop));
-            while !run.is_finished() {
-                py.detach(|| thread::sleep(LOOK));
-                if let Err(error) = py.check_signals() {
-                    stop.store(true, Ordering::Relaxed);
-                    interrupted = Err(error);
-                    break;
-                }
-            }
-            py.detach(|| run.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        interrupted?;
-        described(py, &config, &result.map_err(|error| raise(py, &error))?)
+        described(py, &config, &interruptible(py, |stop| bench.run(&config, stop))?)
     }
+
+    /// Fills a path's queue with so many packets and empties it: packets sent, packets taken, ns.
+    #[pyo3(signature = (name, *, sender_name, buffer_bytes, packets, messages_per_packet, cores))]
+    #[expect(clippy::too_many_arguments, reason = "named ones, in Python")]
+    fn drain(
+        &mut self,
+        py: Python<'_>,
+        name: &str,
+        sender_name: &str,
+        buffer_bytes: usize,
+        packets: u32,
+        messages_per_packet: u16,
+        cores: [Option<usize>; 3],
+    ) -> PyResult<(u64, u64, u64)> {
+        let [sending, receiver, strategy] = cores;
+        let config = RunConfig {
+            path: path(name, buffer_bytes)?,
+            sender: sender(sender_name)?,
+            rcvbuf_bytes: buffer_bytes / 2,
+            rate: 1.0,
+            messages_per_packet,
+            duration_ns: 0,
+            cores: Cores { sender: sending, receiver, strategy },
+        };
+        let bench = &mut self.bench;
+        let drained = interruptible(py, |stop| bench.drain(&config, packets, stop))?;
+        Ok((drained.sent, drained.taken, drained.elapsed_ns))
+    }
+}
+
+/// Runs something beside a look for Ctrl-C now and then, which stops it.
+fn interruptible<T: Send>(py: Python<'_>, run: impl FnOnce(&AtomicBool) -> Result<T, RunError> + Send) -> PyResult<T> {
+    let stop = AtomicBool::new(false);
+    let mut interrupted = Ok(());
+    let result = thread::scope(|scope| {
+        let run = scope.spawn(|| run(&stop));
+        while !run.is_finished() {
+            py.detach(|| thread::sleep(LOOK));
+            if let Err(error) = py.check_signals() {
+                stop.store(true, Ordering::Relaxed);
+                interrupted = Err(error);
+                break;
+            }
+        }
+        py.detach(|| run.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    interrupted?;
+    result.map_err(|error| raise(py, &error))
 }
 
 fn us(ns: f64) -> f64 {

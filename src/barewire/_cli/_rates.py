@@ -1,14 +1,15 @@
-"""The runs of `bench rate`, `burst` and `sustain`: how much a receive path takes before it loses something."""
+"""The runs of `bench rate`, `burst`, `sustain` and `drain`: how much a receive path takes before it loses something."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ._latency import AGAIN, STOLEN_LIMIT, Scene
 from ._terminal import note
 
-__all__ = ["compare", "longest_burst", "loss_free_rate", "sustained"]
+__all__ = ["compare", "drained", "longest_burst", "loss_free_rate", "sustained"]
 
 _KEPT_UP = 0.97  # of the rate asked for: below, it was the sender that could not
 _SLACK_S = 2e-4  # by which a sender may be late beyond that: bursts are short
@@ -118,6 +119,32 @@ def sustained(scene: Scene, path: str, rate: float, seconds: float, per_packet: 
     names = ("received", "samples", "late_packets", "max_late_us", "sender_stolen_pct", "receiver_stolen_pct", "setup")
     row |= {name: run[name] for name in names}
     return row | {"asked_msgs_per_s": rate, "seconds": run["sent"] / max(run["rate_msgs_per_s"], 1.0)}
+
+
+def drained(scene: Scene, paths: Iterable[str], packets: int, per_packet: int, rounds: int) -> list[dict[str, Any]]:
+    """How many packets a second each path takes out of a full queue: the best of so many rounds, and the median."""
+    found: dict[str, list[tuple[int, int, int]]] = {path: [] for path in paths}
+    for turn in range(rounds):
+        for path, runs in found.items():
+            note(f"round {turn + 1} of {rounds}: {path}")
+            run = scene.bench.drain(
+                path,
+                sender_name=scene.sender,
+                buffer_bytes=scene.buffer_bytes,
+                packets=packets,
+                messages_per_packet=per_packet,
+                cores=scene.cores,
+            )
+            runs.append(run)
+    rows = []
+    for path, runs in found.items():
+        rates = [taken * 1e9 / max(ns, 1) for _, taken, ns in runs]
+        row: dict[str, Any] = {"path": path, "most_messages_per_packet": per_packet}
+        row |= {"packets_per_s": max(rates), "median_packets_per_s": statistics.median(rates)}
+        row |= {"sent": sum(sent for sent, _, _ in runs), "lost": sum(sent - taken for sent, taken, _ in runs)}
+        rows.append(row)
+    compare(rows, "packets_per_s")
+    return rows
 
 
 def compare(rows: Iterable[dict[str, Any]], name: str) -> None:

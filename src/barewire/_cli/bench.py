@@ -175,6 +175,29 @@ def sustain(
         raise typer.Exit(1)
 
 
+@app.command()
+def drain(
+    paths: PathsOption = "legacy,kernel,io_uring,packet_mmap,af_xdp",
+    packets: Annotated[int, typer.Option(min=100, max=100_000, help="Packets in a queue.")] = 4000,
+    messages_per_packet: PerPacketOption = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each queue is filled.")] = 10,
+    pin: PinOption = None,
+    sender: SenderOption = "auto",
+    buffer: BufferOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """How fast each receive path takes packets out of a queue that was filled while nobody looked."""
+    from . import _latency, _rates
+
+    scene = _latency.open_scene(paths, pin, sender, buffer)
+    with_queue = [path for path in scene.paths if path != "legacy_tcp"]
+    rows = _rates.drained(scene, with_queue, packets, messages_per_packet, rounds)
+    result = {"results": rows, "packets": packets, "rounds": rounds, **_latency.facts(scene)}
+    columns = {"packets/s": "packets_per_s", "median": "median_packets_per_s", "of legacy": "times_legacy"}
+    columns |= {"sent": "sent", "lost": "lost"}
+    print_json(result) if as_json else print(_table(result, columns))
+
+
 def _table(result: dict[str, Any], columns: dict[str, str]) -> str:
     rows = [(row["path"], *(_text(row[name]) for name in columns.values())) for row in result["results"]]
     return f"{table_text(('path', *columns), rows)}\n\n{_where(result)}"

@@ -29,12 +29,14 @@ use crate::pipeline::{Pipeline, Sequencing};
 use crate::receive::ReceivePath;
 use crate::venue::{Publish, Subscription};
 
+mod drain;
 mod feed;
 mod flow;
 mod network;
 pub(super) mod probe;
 mod sender;
 
+pub use drain::Drained;
 pub(super) use feed::has_ended;
 pub use flow::{Flow, FlowBuilder};
 pub use network::Network;
@@ -138,6 +140,8 @@ pub enum RunError {
     Frame,
     /// No program can send here.
     NoProgram(String),
+    /// What a stream holds for a receiver is not packets.
+    NoQueue,
     /// What came by TCP was not the session that was sent.
     BadStream(&'static str),
     /// The other side of it failed, or it was stopped.
@@ -154,6 +158,7 @@ impl fmt::Display for RunError {
             RunError::NoMessages => f.write_str("expected a flow with order messages, found none"),
             RunError::Frame => f.write_str("a packet that the program cannot send; please report this"),
             RunError::NoProgram(why) => write!(f, "no program can send frames here: {why}"),
+            RunError::NoQueue => f.write_str("a TCP stream has no queue of packets to empty"),
             RunError::BadStream(what) => write!(f, "TCP: expected the session that was sent, found {what}"),
             RunError::Stopped => f.write_str("stopped"),
         }
