@@ -152,6 +152,22 @@ counters! {
     SwitchTimesDegraded = "switch_times_degraded",
     /// Those of `switch_times` that were 4 s late, as an Arista 7280's can be, and were put right.
     SwitchTimesCorrected = "switch_times_corrected",
+    /// Packets whose receive time is the network card's own.
+    HardwareTimes = "hardware_times",
+    /// Packets that a card did not stamp although it stamps its line's; they have the machine's own time.
+    HardwareTimesMissing = "hardware_times_missing",
+    /// Packets whose stamp of the card was more than a second off; they have the machine's own time.
+    HardwareTimesImplausible = "hardware_times_implausible",
+    /// Packets whose stamp could not be told as a time of day to within 100 us; they have the machine's own time.
+    HardwareTimesUncertain = "hardware_times_uncertain",
+    /// Times that a clock was found to have been stepped: the system's, or a card's.
+    ClockSteps = "clock_steps",
+    /// By which clock packets are stamped: 1 nic, 2 capture, 3 kernel, 4 user; 0 where it is not known.
+    ClockSource = "clock_source",
+    /// How far that clock may be from the system's, ns either way; 2^64-1 where that is not known.
+    ClockBound = "clock_bound_ns",
+    /// How far the system's clock may be from UTC, ns either way, as the kernel says; 2^64-1 where it does not know.
+    ClockUtcBound = "clock_utc_bound_ns",
     /// Times a line went silent for longer than its heartbeats allow.
     LineFailures = "line_failures",
     /// Calls of the strategy that is compiled into the loop.

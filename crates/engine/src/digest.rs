@@ -21,7 +21,8 @@ impl EventsDigest {
     pub fn take(&mut self, record: &Record) {
         if record.kind() == Some(RecordKind::Status) {
             let code = Status::from(*record).code;
-            if code == StatusCode::LineDown as u8 || code == StatusCode::LineUp as u8 {
+            let of_the_way = [StatusCode::LineDown, StatusCode::LineUp, StatusCode::Clock];
+            if of_the_way.iter().any(|known| *known as u8 == code) {
                 return;
             }
         }

@@ -8,19 +8,21 @@
 //! - [`native`]: a strategy that the feed's thread calls.
 //! - [`align`]: several feeds' records as one stream.
 //! - [`inspect`]: messages of a file as text.
+//! - [`clock`]: how far receive times may be off.
 //! - [`counters`]: every statistic; [`sink`]: where records go.
 //! - [`bench`]: how fast the parts are.
 //!
 //! What it does *not* do: know Python, read configuration files, print.
 
 pub mod bench;
+pub mod clock;
 pub mod counters;
 pub mod digest;
 pub mod inspect;
 pub mod live;
 pub mod nasdaq;
-pub mod pipeline;
 pub mod native;
+pub mod pipeline;
 pub mod receive;
 pub mod recovery;
 pub mod replay;

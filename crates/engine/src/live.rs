@@ -15,10 +15,11 @@ use barewire_book::OutOfMemory;
 use barewire_io::affinity::{self, AffinityError};
 use barewire_io::capabilities::{self, Capabilities};
 use barewire_io::memory::{self, CachePrefetch, HugePages};
-use barewire_io::{LineConfig, OpenError, Receiver, Waker, clock};
+use barewire_io::{Clocks, LineConfig, OpenError, Receiver, Waker, clock};
 use barewire_line::{Requests, Snapshots};
 use barewire_ring::{Producer, Reader, RingConfig, RingError};
 
+use crate::clock::ClockWatch;
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
 use crate::native::Native;
@@ -358,9 +359,12 @@ fn receive<R: Receiver>(
     tasks: &Inbox<Task>,
 ) -> io::Result<()> {
     let (mut next_flush, mut flushes) = (0, 0u64);
+    let mut clocks = ClockWatch::new(intake.receiver.clocks().source);
+    look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks());
     let mut waits = LONGEST_WAIT;
     while !stop.load(Ordering::Relaxed) {
         let received = intake.receiver.receive(&mut |packet| {
+            clocks.saw(packet.ts_source);
             pipeline.packet(&Input {
                 line: packet.line,
                 payload: packet.payload,
@@ -393,6 +397,7 @@ fn receive<R: Receiver>(
             flushes += 1;
             if flushes.is_multiple_of(REFRESH_FLUSHES) {
                 intake.receiver.refresh()?;
+                look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks());
                 pipeline.sum_up_lags();
             }
             pipeline.look_at_lines(clock::now());
@@ -403,6 +408,13 @@ fn receive<R: Receiver>(
         }
     }
     Ok(())
+}
+
+/// Tells how far receive times may be off, where that has changed.
+fn look_at_clocks(pipeline: &mut LivePipeline, watch: &mut ClockWatch, clocks: Clocks) {
+    watch.ask(clock::monotonic());
+    let (state, tell) = watch.look(clocks);
+    pipeline.clock(&state, tell, clock::now());
 }
 
 /// Works off what re-request servers have sent. Where there are none, no system call.
@@ -434,6 +446,11 @@ fn flush<R: Receiver>(pipeline: &mut LivePipeline, intake: &Intake<R>) {
     counters.set(Counter::SwitchTimesMissing, received.switch_times_missing);
     counters.set(Counter::SwitchTimesImplausible, received.switch_times_implausible);
     counters.set(Counter::SwitchTimesDegraded, received.switch_times_degraded);
+    counters.set(Counter::HardwareTimes, received.hardware_times);
+    counters.set(Counter::HardwareTimesMissing, received.hardware_times_missing);
+    counters.set(Counter::HardwareTimesImplausible, received.hardware_times_implausible);
+    counters.set(Counter::HardwareTimesUncertain, received.hardware_times_uncertain);
+    counters.set(Counter::ClockSteps, received.clock_steps);
     let asked = intake.services.counters();
     counters.set(Counter::RequestsUnsent, asked.send_errors);
     counters.set(Counter::RepliesWrongSource, asked.wrong_source);

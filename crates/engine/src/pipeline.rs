@@ -8,6 +8,7 @@ use barewire_line::{
 pub use barewire_line::{Lags, LineStats, MAX_LINES};
 use barewire_types::{Flags, Gap, GapReason, RecordKind, Seq, Status, StatusCode, TsSource, UnixNanos};
 
+use crate::clock::ClockState;
 use crate::counters::{Counter, Counters};
 use crate::native::Native;
 use crate::sink::{Publisher, Sink};
@@ -131,7 +132,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         let Sequencing { hold_ns, capacity, from_file, lines, line_timeout_ns, recovery } = sequencing;
         let believe_after = if from_file { 1 } else { 3 };
         let longest_message = V::LONGEST_MESSAGE;
-        Pipeline {
+        let mut pipeline = Pipeline {
             venue,
             sequencer: Sequencer::new(barewire_line::Config { hold_ns, capacity, longest_message, believe_after }),
             out: Publisher::new(sink),
@@ -146,7 +147,9 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             has_ended: false,
             ts_source: TsSource::None,
             superseded: 0,
-        }
+        };
+        pipeline.clock(&ClockState::UNKNOWN, false, UnixNanos::ABSENT);
+        pipeline
     }
 
     /// Works off one packet: it ends in exactly one packet counter, each of its messages in exactly one message counter.
@@ -440,11 +443,11 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         if !self.has_ended {
             return;
         }
-        self.status(StatusCode::SessionEnd, 0, at, ts_source);
+        self.status(StatusCode::SessionEnd, 0, 0, at, ts_source);
     }
 
     /// Tells something of the whole feed.
-    fn status(&mut self, code: StatusCode, value: u64, at: UnixNanos, ts_source: TsSource) {
+    fn status(&mut self, code: StatusCode, value: u64, state: u8, at: UnixNanos, ts_source: TsSource) {
         self.out.push(Status {
             ts_event: 0,
             ts_recv: at.0,
@@ -456,10 +459,22 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             ts_source: ts_source as u8,
             value,
             code: code as u8,
-            state: 0,
+            state,
             reason: [b' '; 4],
             reserved: [0; 10],
         });
+    }
+
+    /// Takes note of how far receive times may be off, and tells of it where `tell` says so. `now` is the system's clock.
+    pub fn clock(&mut self, clock: &ClockState, tell: bool, now: UnixNanos) {
+        self.counters.set(Counter::ClockSource, clock.source as u64);
+        self.counters.set(Counter::ClockBound, clock.bound_ns);
+        self.counters.set(Counter::ClockUtcBound, clock.utc_bound_ns);
+        if tell {
+            let digit = b'0' + clock.source as u8;
+            self.status(StatusCode::Clock, clock.total_ns(), digit, now, self.own_source());
+            self.out.end_of_packet();
+        }
     }
 
     /// What came on each line that was heard, or is expected to be.

@@ -13,7 +13,7 @@ use barewire_io::LineConfig;
 use barewire_io::kernel::{KernelOptions, Mode};
 use barewire_ring::{RingConfig, RingRecord};
 use barewire_sim::{Exchange, ExchangeConfig, MAX_MESSAGE_LEN};
-use barewire_types::{Gap, Seq, TsSource};
+use barewire_types::{Gap, Record, RecordKind, Seq, Status, StatusCode, TsSource};
 use barewire_wire::moldudp64::{self, Builder, Session};
 
 const SESSION: Session = Session(*b"LIVE000001");
@@ -115,7 +115,17 @@ fn receives_both_lines(mode: Mode, offset: u8) {
         records.extend_from_slice(&batch[..read.count]);
     }
     assert_eq!(records.len() as u64, counter(&live, "records"));
-    assert!(records.iter().all(|r| Gap::from(r.record).ts_source == TsSource::Kernel as u8));
+    // How far the clock may be off is told first: the kernel's stamps are the system's clock, and of that the kernel may
+    // know nothing.
+    let first = Status::from(records[0].record);
+    assert_eq!((first.code, first.state), (StatusCode::Clock as u8, b'3'));
+    assert_eq!((counter(&live, "clock_source"), counter(&live, "clock_bound_ns")), (3, 0));
+    assert_eq!(first.value == u64::MAX, counter(&live, "clock_utc_bound_ns") == u64::MAX);
+    let is_clock = |record: Record| {
+        record.kind() == Some(RecordKind::Status) && Status::from(record).code == StatusCode::Clock as u8
+    };
+    let mut told = records.iter().map(|r| r.record).filter(|record| !is_clock(*record));
+    assert!(told.all(|record| Gap::from(record).ts_source == TsSource::Kernel as u8));
     assert_eq!((counter(&live, "gaps"), counter(&live, "kernel_drops")), (0, 0));
     assert_eq!(counter(&live, "messages_duplicate"), sequence - 1);
     let running = live.with(|books| books.books().digest()).expect("an answer");
