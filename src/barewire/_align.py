@@ -18,7 +18,7 @@ from ._align_batch import ALIGNED_DTYPE, AlignedBatch
 from ._batch import Batch
 from ._errors import ConfigError
 from ._feed import Feed
-from ._reader import DEFAULT_BATCH_RECORDS, WAIT_NS, Wait, check_wait
+from ._reader import DEFAULT_BATCH_RECORDS, WAIT_NS, check_wait
 from ._replay import Replay
 from ._ring import Ring
 from ._symbols import Symbols
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._align_rows import LegGiven, Rows
+    from ._reader import Wait
 
 __all__ = ["AlignStats", "Aligned", "Found", "Input", "align"]
 
@@ -211,7 +212,7 @@ class Aligned:
         for number, source in enumerate(self.sources):
             if source.core is not None:
                 self.core.attach(number, source.core)
-        self._failures: list[tuple[int, Exception]] = []
+        self._failures: list[tuple[int, BaseException]] = []
         self._look_at = 0.0
         self._stopping = False
         self._memory: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
@@ -233,7 +234,7 @@ class Aligned:
         return self.one(self._read, timeout)
 
     def _read(self, timeout_ns: int) -> AlignedBatch | None:
-        found = self.fill(timeout_ns, self.batch_records * ALIGNED_DTYPE.itemsize, None)
+        found = self.fill(timeout_ns, ALIGNED_DTYPE.itemsize, None)
         if found is None:
             return None
         return AlignedBatch(self.take(found[0], ALIGNED_DTYPE), found[1], self.inputs, self.directories)
@@ -350,14 +351,17 @@ class Aligned:
         """Whether every input has ended and everything was delivered."""
         return not self._failures and self.core.ended()
 
-    def fill(self, timeout_ns: int, size: int, rows: _core.AlignedRows | None) -> Found | None:
-        """Records, or rows, into `size` bytes of memory; `None` when there were none in time. Raises inputs' errors."""
+    def fill(self, timeout_ns: int, item_bytes: int, rows: _core.AlignedRows | None) -> Found | None:
+        """Records, or rows, of so many bytes each, a batch at most; `None` when there were none in time.
+
+        Raises inputs' errors.
+        """
         if self._pending is not None:
             self._pending.result()
             self._pending = None
-        if self._memory.nbytes != size:
-            self._memory = np.empty(size, np.uint8)
-        found = self._live(timeout_ns, rows) if self.is_live else self._recorded(rows)
+        if self._memory.nbytes != item_bytes * self.batch_records:
+            self._memory = np.empty(item_bytes * self.batch_records, np.uint8)
+        found = self._live(timeout_ns, rows) if self.is_live else self._recorded(item_bytes, rows)
         count, source, lost = found
         if not count and not lost:
             return None
@@ -399,14 +403,28 @@ class Aligned:
                 source.is_watched = False
                 self.core.finish(number)
 
-    def _recorded(self, rows: _core.AlignedRows | None) -> tuple[int, int, int]:
-        while True:
-            found = self.core.release(self._memory, 0, rows)
+    def _recorded(self, item_bytes: int, rows: _core.AlignedRows | None) -> tuple[int, int, int]:
+        """As much as fits, so that batches are no smaller than asked for; a loss is before the first record only."""
+        if self._failures:
+            raise self._failures.pop()[1]
+        found, used = _NOTHING, 0
+        while used < self._memory.nbytes:
+            count, source, lost = self.core.release(self._memory[used:], 0, rows, found != _NOTHING)
+            found = (found[0] + count, *found[1:]) if found != _NOTHING else (count, source, lost)
+            used += count * item_bytes
             wanting = self.core.wanting()
-            if found != _NOTHING or not wanting:
-                return found
-            for number in wanting:
-                self._feed(number)
+            if not wanting:
+                break  # full, before a loss, or at the end
+            try:
+                for number in wanting:
+                    self._feed(number)
+            except BaseException as error:
+                if found == _NOTHING:
+                    raise
+                # What was found is delivered first.
+                self._failures.append((number, error))
+                break
+        return found
 
     def _feed(self, number: int) -> None:
         """One more batch of a recorded input. One that fails has ended: all that belongs before that is out."""
@@ -423,6 +441,6 @@ class Aligned:
             source.symbols = batch.symbols
         if len(batch) or batch.lost:
             records = np.require(batch.records, requirements=["C", "W"])
-            self.core.push(number, records.view(np.uint8), batch.lost, 0, True)
+            self.core.push(number, records.view(np.uint8) if len(batch) else None, batch.lost, 0, True)
         for resolve in self.resolvers:
             resolve(number)

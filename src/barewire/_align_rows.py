@@ -99,7 +99,7 @@ class Rows:
         return self._aligned.one(self._read, timeout)
 
     def _read(self, timeout_ns: int) -> RowBatch | None:
-        found = self._aligned.fill(timeout_ns, self._aligned.batch_records * self.dtype.itemsize, self._core)
+        found = self._aligned.fill(timeout_ns, self.dtype.itemsize, self._core)
         if found is None:
             return None
         return RowBatch(self._aligned.take(found[0], self.dtype), self.legs, found[1])

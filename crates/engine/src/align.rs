@@ -317,11 +317,12 @@ impl Merge {
     /// Hands out what need not be held back any longer at `now`, in order, as far as there is room in `out`.
     ///
     /// A loss of an input lies before the first record of a release, never inside: the release ends before the next one.
-    pub fn release(&mut self, now: u64, out: &mut [Aligned]) -> Released {
+    /// With `goes_on`, this is the rest of a release that was begun, and there is none before its first record either.
+    pub fn release(&mut self, now: u64, out: &mut [Aligned], goes_on: bool) -> Released {
         let due = self.due(now);
         let mut released = Released::default();
-        while released.count < out.len() && self.take_turn(due, now, out, &mut released) {}
-        if released == Released::default() {
+        while released.count < out.len() && self.take_turn(due, now, out, goes_on, &mut released) {}
+        if released == Released::default() && !goes_on {
             released.lost = self.trailing_loss();
         }
         released
@@ -375,7 +376,14 @@ impl Merge {
     }
 
     /// Hands out what one input has before another input's turn comes. Whether there is more to be handed out.
-    fn take_turn(&mut self, due: Option<Place>, now: u64, out: &mut [Aligned], released: &mut Released) -> bool {
+    fn take_turn(
+        &mut self,
+        due: Option<Place>,
+        now: u64,
+        out: &mut [Aligned],
+        goes_on: bool,
+        released: &mut Released,
+    ) -> bool {
         let turn = self.turn();
         let input = turn.input;
         while let Some(head) = self.inputs.get(input).and_then(|of| of.held.front()) {
@@ -390,7 +398,7 @@ impl Merge {
             if let Some((before, lost)) = of.losses.front().copied()
                 && before == of.went
             {
-                if released.count > 0 {
+                if released.count > 0 || goes_on {
                     return false;
                 }
                 of.losses.pop_front();

@@ -111,13 +111,13 @@ impl Inner {
     }
 
     /// Hands out what need not be held, as records or as rows.
-    fn release(&mut self, now: u64, rows: Option<&Mutex<Legs>>, block: &mut Blocks) -> Option<Given> {
+    fn release(&mut self, now: u64, rows: Option<&Mutex<Legs>>, block: &mut Blocks, goes_on: bool) -> Option<Given> {
         let Released { count, lost } = match (rows, block) {
-            (None, Blocks::Records(block)) => self.merge.release(now, block.records()),
+            (None, Blocks::Records(block)) => self.merge.release(now, block.records(), goes_on),
             (Some(legs), Blocks::Words(block)) => {
                 let mut legs = lock(legs);
                 self.inform(&mut legs);
-                rows_of(&mut self.merge, &mut self.part, &mut legs.rows, now, block.records())
+                rows_of(&mut self.merge, &mut self.part, &mut legs.rows, now, block.records(), goes_on)
             }
             _ => Released::default(),
         };
@@ -151,20 +151,29 @@ impl Inner {
     }
 }
 
-/// Rows until the buffer is full or nothing more need be released.
-fn rows_of(merge: &mut Merge, part: &mut [Aligned], rows: &mut Rows, now: u64, out: &mut [u64]) -> Released {
+/// Rows until the buffer is full, nothing more need be released, or records are missing.
+fn rows_of(
+    merge: &mut Merge,
+    part: &mut [Aligned],
+    rows: &mut Rows,
+    now: u64,
+    out: &mut [u64],
+    goes_on: bool,
+) -> Released {
     let words = rows.words();
     let mut made = Released::default();
+    let mut goes_on = goes_on;
     loop {
         let room = (out.len() / words).saturating_sub(made.count).min(part.len());
-        let released = merge.release(now, &mut part[..room]);
-        if let Some((input, _)) = released.lost {
-            rows.lose(input);
-            made.lost = made.lost.or(released.lost);
-        }
+        let released = merge.release(now, &mut part[..room], goes_on);
         if released == Released::default() {
             return made;
         }
+        if let Some((input, _)) = released.lost {
+            rows.lose(input);
+            made.lost = released.lost;
+        }
+        goes_on = true;
         made.count += rows.take(&part[..released.count], &mut out[made.count * words..]);
     }
 }
@@ -257,7 +266,14 @@ fn blocks(buffer: &Bound<'_, PyAny>, rows: Option<&AlignedRows>) -> PyResult<Blo
 #[pymethods]
 impl Aligner {
     #[new]
-    fn new(names: Vec<String>, key: &str, offsets_ns: Vec<i64>, hold_ns: u64, max_held: usize, live: bool) -> PyResult<Aligner> {
+    fn new(
+        names: Vec<String>,
+        key: &str,
+        offsets_ns: Vec<i64>,
+        hold_ns: u64,
+        max_held: usize,
+        live: bool,
+    ) -> PyResult<Aligner> {
         let key = match key {
             "ts_recv" => Key::Recv,
             "ts_event" => Key::Event,
@@ -292,20 +308,23 @@ impl Aligner {
         Ok(())
     }
 
-    /// Takes records of an input that is no ring.
+    /// Takes records of an input that is no ring, if there are any behind what was lost.
     fn push(
         &self,
         py: Python<'_>,
         input: usize,
-        records: &Bound<'_, PyAny>,
+        records: Option<&Bound<'_, PyAny>>,
         lost: u64,
         now_ns: u64,
         has_more: bool,
     ) -> PyResult<()> {
-        let mut block = Block::<RingRecord>::new(records)?;
+        let mut block = records.map(Block::<RingRecord>::new).transpose()?;
         let mut inner = self.inner(py)?;
         let inner = &mut *inner;
-        let taken = py.detach(|| inner.merge.push(input, block.records(), lost, now_ns, has_more));
+        let taken = py.detach(|| {
+            let records = block.as_mut().map_or(&[][..], |block| block.records());
+            inner.merge.push(input, records, lost, now_ns, has_more)
+        });
         taken.map_err(|error| {
             inner.merge.end(input);
             self.no_time(py, &error)
@@ -354,19 +373,21 @@ impl Aligner {
         Ok((0..inner.rings.len()).all(|input| inner.merge.is_through(input)))
     }
 
-    /// Hands out what need not be held back at `now_ns`.
-    #[pyo3(signature = (buffer, now_ns, rows = None))]
+    /// Hands out what need not be held back at `now_ns`; with `goes_on`, up to the next loss of an input.
+    #[pyo3(signature = (buffer, now_ns, rows = None, goes_on = false))]
     fn release(
         &self,
         py: Python<'_>,
         buffer: &Bound<'_, PyAny>,
         now_ns: u64,
         rows: Option<&AlignedRows>,
+        goes_on: bool,
     ) -> PyResult<Given> {
         let mut block = blocks(buffer, rows)?;
         let mut inner = self.inner(py)?;
         let inner = &mut *inner;
-        Ok(py.detach(|| inner.release(now_ns, rows.map(|rows| &rows.0), &mut block)).unwrap_or((0, -1, 0)))
+        let given = py.detach(|| inner.release(now_ns, rows.map(|rows| &rows.0), &mut block, goes_on));
+        Ok(given.unwrap_or((0, -1, 0)))
     }
 
     /// Reads the rings and hands out, waiting up to `timeout_ns`; returns early where an input is through.
@@ -380,7 +401,7 @@ impl Aligner {
     ) -> PyResult<Given> {
         let mut block = blocks(buffer, rows)?;
         let rows = rows.map(|rows| &rows.0);
-        let given = self.until(py, timeout_ns, |inner, now| inner.release(now, rows, &mut block))?;
+        let given = self.until(py, timeout_ns, |inner, now| inner.release(now, rows, &mut block, false))?;
         Ok(given.unwrap_or((0, -1, 0)))
     }
 
