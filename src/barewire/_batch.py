@@ -38,13 +38,27 @@ class Batch:
         records: every record, shape (n,), dtype `barewire.RECORD_DTYPE`: what all kinds have in common.
         lost: how many records this reader missed just before this batch because it fell behind by more than the ring
             holds.
+        updates: of a conflating reader, how many records each row of `records` stands for, shape (n,), uint32; else
+            `None`.
+        stale: of a conflating reader, after a loss, the numbers of the instruments whose latest quote is older than the
+            loss, and may have changed in it, shape (n,), uint32; empty without a loss, `None` for other readers.
     """
 
-    __slots__ = ("_kind", "_symbols", "lost", "records")
+    __slots__ = ("_kind", "_symbols", "lost", "records", "stale", "updates")
 
-    def __init__(self, records: npt.NDArray[np.void], lost: int, symbols: Symbols) -> None:
+    def __init__(
+        self,
+        records: npt.NDArray[np.void],
+        lost: int,
+        symbols: Symbols,
+        *,
+        updates: npt.NDArray[np.uint32] | None = None,
+        stale: npt.NDArray[np.uint32] | None = None,
+    ) -> None:
         self.records = records
         self.lost = lost
+        self.updates = updates
+        self.stale = stale
         self._symbols = symbols
         self._kind: int | None = -1  # the only kind there is; None: several; -1: not looked at yet
 

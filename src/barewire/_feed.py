@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+import weakref
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,19 @@ from ._batch import Batch
 from ._book import Book
 from ._config import Config, load_config
 from ._errors import ConfigError, FeedError
+from ._clock import Clock, clock_of
 from ._lines import LineStats, line_stats
-from ._ring import DEFAULT_BATCH_RECORDS, Reader, Ring
+from ._native import NativeStrategy, check_records
+from ._reader import DEFAULT_BATCH_RECORDS, Reader, check_wait, select
+from ._ring import Ring
 from ._stats import FeedStats, make_stats
-from ._strategy import Strategy, run_strategy
+from ._strategy import Strategy, run_strategy, run_strategy_async
 from ._symbols import Symbols
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from ._reader import Wait
 
 __all__ = ["Feed"]
 
@@ -33,9 +39,9 @@ class _OneAtATime:
         self._core = core
         self._lock = threading.RLock()
 
-    def start(self) -> None:
+    def start(self, native: _core.NativeTarget | None) -> None:
         with self._lock:
-            self._core.start()
+            self._core.start(native)
 
     def stop(self) -> None:
         with self._lock:
@@ -100,8 +106,18 @@ class Feed:
     that falls behind loses records, never slows the feed, and is told (`Batch.lost`).
     """
 
-    def __init__(self, config: Config, *, batch_records: int = DEFAULT_BATCH_RECORDS, digest: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        batch_records: int = DEFAULT_BATCH_RECORDS,
+        digest: bool = False,
+        wait: Wait = "sleep",
+        native: NativeStrategy | None = None,
+    ) -> None:
         self.config = config
+        self._native = self._checked(native)
+        self._wait: Wait = check_wait(wait)
         self._digest = digest
         self._batch_records = batch_records
         self._core = _OneAtATime(_core.Feed(config.to_core()))
@@ -116,16 +132,20 @@ class Feed:
         *,
         batch_records: int = DEFAULT_BATCH_RECORDS,
         digest: bool = False,
+        wait: Wait = "sleep",
+        native: NativeStrategy | None = None,
     ) -> Self:
         """A feed from a TOML file's path, TOML text (a string of several lines) or a mapping of the same shape.
 
         Nothing is opened yet: `start()` does that, or `with`. `batch_records` is the most records of one batch;
-        `digest` computes `events_digest()`, as the events are read.
+        `digest` computes `events_digest()`, as the events are read. `wait` is how this object and its readers wait for
+        records: "sleep" looks for some tens of microseconds and then between short naps, "busy" without a pause, which
+        takes a core. `native` is a strategy that the feed's own thread calls for each event (`barewire.native`).
 
         Raises ConfigError, which names the key, the value and what was expected; OSError for a file that cannot be
         read.
         """
-        return cls(load_config(config), batch_records=batch_records, digest=digest)
+        return cls(load_config(config), batch_records=batch_records, digest=digest, wait=wait, native=native)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -136,12 +156,15 @@ class Feed:
         """
         if self._reader is not None:
             raise FeedError("the feed was started before; make another with Feed.from_config()")
-        self._core.start()
+        self._core.start(None if self._native is None else self._native.target)
+        if self._native is not None:
+            # Its code is gone when the interpreter is: the thread must end first.
+            weakref.finalize(self, self._core.stop)
         # At the oldest record: what came between the start and this line is not missed.
         core = self._core.reader()
         if self._digest:
             core.digest_events()
-        self._reader = Reader(core, self._symbols, self._batch_records)
+        self._reader = Reader(core, self._symbols, self._batch_records, wait=self._wait)
 
     def stop(self) -> None:
         """Ends the thread; loops over the feed come to their end. Raises what the thread died of, if it did."""
@@ -156,11 +179,7 @@ class Feed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.stop()
-        finally:
-            if self._reader is not None:
-                self._reader.close()
+        self.stop()
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -182,24 +201,55 @@ class Feed:
             return reader.read(max(0, round(timeout * 1e9)))
         return next(reader.batches(self._ended), None)
 
-    def run(self, strategy: Strategy, *, duration: float | None = None) -> None:
+    def run(self, strategy: Strategy | NativeStrategy, *, duration: float | None = None) -> None:
         """Calls the strategy for every event, in this thread, until the session ends, `stop()` or `duration` seconds.
 
-        Starts and stops the feed where that has not been done. Raises ConfigError when the strategy has a callback for
-        records that the feed does not publish; whatever a callback raises.
+        Starts and stops the feed where that has not been done. A native strategy is called in the feed's own thread
+        while this one waits; the feed must not have been started. Raises ConfigError when the strategy has a callback
+        for records that the feed does not publish; whatever a callback raises.
         """
-        if self._reader is None:
+        if isinstance(strategy, NativeStrategy):
+            if self._reader is not None:
+                raise FeedError("the feed runs already; give it the strategy before: Feed.from_config(..., native=...)")
+            self._native = self._checked(strategy)
+            with self:
+                until = float("inf") if duration is None else time.monotonic() + duration
+                while not self._ended() and (left := until - time.monotonic()) > 0:
+                    time.sleep(min(left, 0.02))
+        elif self._reader is None:
             with self:
                 self.run(strategy, duration=duration)
         else:
             run_strategy(strategy, self, self._reader, self.config.feed.records, self._ended, duration)
 
-    def reader(self) -> Ring:
-        """Another reader of the same ring, from the next record on, for another thread."""
+    async def run_async(self, strategy: Strategy, *, duration: float | None = None) -> None:
+        """`run` in the event loop, which other tasks share: callbacks are plain functions, and should be short."""
+        if self._reader is None:
+            with self:
+                await self.run_async(strategy, duration=duration)
+        else:
+            await run_strategy_async(strategy, self, self._reader, self.config.feed.records, self._ended, duration)
+
+    def reader(
+        self,
+        *,
+        symbols: Iterable[str | int] | str | None = None,
+        kinds: Iterable[str] | str | None = None,
+        sides: Iterable[str] | None = None,
+        conflate: bool = False,
+        wait: Wait | None = None,
+        batch_records: int | None = None,
+    ) -> Ring:
+        """Another reader of the same ring, from the next record on, for another thread or task.
+
+        The arguments are those of `Ring.attach`; `wait` and `batch_records` are the feed's where they are not given.
+        """
         self._started()
         core = self._core.reader()
         core.seek_newest()
-        return Ring(core, batch_records=self._batch_records)
+        select(core, symbols, kinds, sides, conflate=conflate)
+        most = self._batch_records if batch_records is None else batch_records
+        return Ring(core, batch_records=most, wait=wait or self._wait, conflate=conflate)
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -223,6 +273,11 @@ class Feed:
     def stats(self) -> FeedStats:
         """The statistics at this moment: every packet and message in exactly one counter. All 0 before the start."""
         return make_stats(() if self._reader is None else self._core.stats())
+
+    @property
+    def clock(self) -> Clock:
+        """The clock behind `ts_recv` at this moment, and how far it may be off. Nothing is known before the start."""
+        return clock_of(self.stats.as_dict() if self._reader is not None else {})
 
     def digest(self) -> str:
         """A fingerprint of all books as they are, 32 hex digits: equal books, equal digests.
@@ -265,6 +320,11 @@ class Feed:
         return self._core.ring_name
 
     @property
+    def native(self) -> NativeStrategy | None:
+        """The strategy that the feed's thread calls."""
+        return self._native
+
+    @property
     def receive_report(self) -> list[str]:
         """What was asked of the system and what was got (receive buffer, timestamps, pinning), one line each."""
         return self._core.receive_report
@@ -277,6 +337,11 @@ class Feed:
     def _announced(self, first: int) -> list[tuple[int, str]]:
         """From the ring, so that the feed's thread need not be asked."""
         return [] if self._reader is None else self._reader.core.directory(first)
+
+    def _checked(self, native: NativeStrategy | None) -> NativeStrategy | None:
+        if native is not None:
+            check_records(native, self.config.feed.records)
+        return native
 
     def _started(self) -> Reader:
         if self._reader is None:

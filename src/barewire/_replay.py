@@ -21,7 +21,6 @@ from ._lines import LineStats, line_stats
 from ._native import NativeStrategy, check_records
 from ._reader import DEFAULT_BATCH_RECORDS, Scratch
 from ._records import protocols
-from ._ring import DEFAULT_BATCH_RECORDS, Scratch
 from ._stats import FeedStats, make_stats
 from ._strategy import Strategy, run_strategy
 from ._symbols import Symbols
@@ -54,8 +53,8 @@ def replay(
     hold_us: int | None = None,
     timestamps: str = "capture",
     digest: bool = False,
-    native: NativeStrategy | None = None,
     batch_records: int = DEFAULT_BATCH_RECORDS,
+    native: NativeStrategy | None = None,
 ) -> Replay:
     """Opens a capture (pcap, pcapng) or an exchange file (BinaryFILE), plain, gzip or zstd, to iterate over its events.
 
@@ -88,9 +87,9 @@ def replay(
             these is there beyond doubt. A packet that has none to believe keeps the file's time; `Replay.warnings` and
             the statistics `switch_times`, `switch_times_missing`, `switch_times_implausible` say how many.
         digest: compute `Replay.events_digest()`.
+        batch_records: most records of one batch.
         native: a strategy that is called for each event as a live feed's thread would call it (`barewire.native`);
             `Replay.run()` without a strategy runs it to the end of the file.
-        batch_records: most records of one batch.
 
     Raises ConfigError for an argument, ProtocolError, FormatError where the contents are something else, OSError.
     """
@@ -103,9 +102,9 @@ def replay(
     chosen = [records] if isinstance(records, str) else list(records)
     if not chosen or set(chosen) - set(RECORD_KINDS):
         expected = " or ".join(map(repr, RECORD_KINDS)) + ", or both"
+        raise ConfigError(f"records {chosen!r}: expected {expected}", key="records", value=chosen, expected=expected)
     if native is not None:
         check_records(native, chosen)
-        raise ConfigError(f"records {chosen!r}: expected {expected}", key="records", value=chosen, expected=expected)
     name, opened = open_source(source)
     with naming(name):
         core = _core.Replay(
@@ -122,8 +121,8 @@ def replay(
             hold_us=hold_us,
             timestamps=timestamps,
             way=way,
-            native=None if native is None else native.target,
             digest=digest,
+            native=None if native is None else native.target,
         )
     made = Replay(core, name, chosen, frozenset(symbols or ()), batch_records, progress)
     if date is None:
@@ -316,7 +315,11 @@ class Replay:
 
     def _batches(self) -> Iterator[Batch]:
         while count := self.fill(0)[0]:
-            yield Batch(self.scratch.take(count), 0, self.symbols)
+            yield self.batch(count, 0)
+
+    def batch(self, count: int, lost: int) -> Batch:
+        """What `fill` put into the scratch memory. For `run_strategy`."""
+        return Batch(self.scratch.take(count), lost, self.symbols)
 
     def fill(self, timeout_ns: int) -> tuple[int, int]:  # noqa: ARG002 (a file never keeps one waiting)
         """Records into the scratch memory, (records, 0); (0, 0) at the end of the file. For `run_strategy`."""
@@ -340,13 +343,13 @@ class Replay:
         Raises ConfigError when the strategy has a callback for records that were not asked for; whatever a callback
         raises.
         """
-        self._step = batch_messages
-        if not self._progress:
-            run_strategy(strategy, self, self, self.records, lambda: True, None)
         if strategy is None:
             for _ in self:
                 pass
             return
+        self._step = batch_messages
+        if not self._progress:
+            run_strategy(strategy, self, self, self.records, lambda: True, None)
             return
         from ._progress import bar
 

@@ -5,128 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from . import _core
-from ._batch import Batch
-from ._errors import ProducerGone, RingError
-from ._records import RECORD_BYTES, RECORD_DTYPE
+from ._clock import Clock, clock_of
+from ._errors import ConfigError, ProducerGone, RingError
+from ._reader import DEFAULT_BATCH_RECORDS, Reader, select
 from ._symbols import Symbols
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ._batch import Batch
+    from ._reader import Wait
+    from ._strategy import Strategy
 
-__all__ = ["DEFAULT_BATCH_RECORDS", "Reader", "Ring"]
+__all__ = ["Ring"]
 
-DEFAULT_BATCH_RECORDS = 8192
-"""Most records of one batch: half a mebibyte, which fits a core's cache."""
-
-_WAIT_NS = 100_000_000  # how often an idle reader looks whether there is still somebody to wait for
 _STALE_AFTER_S = 3.0
-
-
-class Scratch:
-    """The memory that records are read into. A large batch keeps it and a new one is made; a small one is copied out,
-
-    so that a user who keeps small batches does not keep a megabyte with each.
-    """
-
-    __slots__ = ("bytes", "capacity", "memory", "records")
-
-    def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"a batch of {capacity} records: expected 1 or more")
-        self.capacity = capacity
-        self._renew()
-
-    def _renew(self) -> None:
-        self.records: npt.NDArray[np.void] = np.empty(self.capacity, RECORD_DTYPE)
-        self.bytes: npt.NDArray[np.uint8] = self.records.view(np.uint8)
-        self.memory = self.bytes.data
-
-    def take(self, count: int) -> npt.NDArray[np.void]:
-        """The first `count` records, as memory that nobody will write to again."""
-        if count * 8 <= self.capacity:
-            out: npt.NDArray[np.void] = np.empty(count, RECORD_DTYPE)
-            out.view(np.uint8)[:] = self.bytes[: count * RECORD_BYTES]
-            return out
-        out = self.records[:count]
-        self._renew()
-        return out
-
-
-class Reader:
-    """What a feed and an attached ring share: batches from a reader of the core."""
-
-    def __init__(self, core: _core.Ring, symbols: Symbols, batch_records: int) -> None:
-        self.core = core
-        self.symbols = symbols
-        self.scratch = Scratch(batch_records)
-        self._pending: Future[tuple[int, int]] | None = None
-        self._executor: ThreadPoolExecutor | None = None
-
-    def fill(self, timeout_ns: int) -> tuple[int, int]:
-        """Records into the scratch memory; (records, lost), (0, 0) when none came in time."""
-        if self._pending is not None:
-            # A cancelled `async for` left a wait behind, and what it read is in the scratch memory.
-            found, self._pending = self._pending.result(), None
-            if found != (0, 0):
-                return found
-        return self.core.read_into(self.scratch.bytes, timeout_ns)
-
-    def read(self, timeout_ns: int) -> Batch | None:
-        """The next batch, or `None` when nothing came in time."""
-        return self._batch(*self.fill(timeout_ns))
-
-    def _batch(self, count: int, lost: int) -> Batch | None:
-        if not count and not lost:
-            return None
-        return Batch(self.scratch.take(count), lost, self.symbols)
-
-    def batches(self, ended: Callable[[], bool]) -> Iterator[Batch]:
-        """Batches until `ended()` and nothing is left."""
-        while True:
-            batch = self.read(_WAIT_NS)
-            if batch is None and ended():
-                batch = self.read(0)  # what was published between the read and the end
-                if batch is None:
-                    return
-            if batch is not None:
-                yield batch
-
-    async def batches_async(self, ended: Callable[[], bool]) -> AsyncIterator[Batch]:
-        """The same without holding up the event loop: waiting is done by a thread that holds no lock of Python's."""
-        import asyncio
-
-        while True:
-            found = self.fill(0) if self._pending is None else (0, 0)
-            if found == (0, 0):
-                if self._pending is None:
-                    if self._executor is None:
-                        self._executor = ThreadPoolExecutor(1, "barewire-reader")
-                    self._pending = self._executor.submit(self.core.read_into, self.scratch.bytes, _WAIT_NS)
-                # Shielded: a cancelled task must not lose what the thread is about to read; the next read takes it.
-                found = await asyncio.shield(asyncio.wrap_future(self._pending))
-                self._pending = None
-            else:
-                await asyncio.sleep(0)  # a busy feed must not starve the other tasks
-            if found == (0, 0) and ended():
-                found = self.fill(0)
-                if found == (0, 0):
-                    return
-            batch = self._batch(*found)
-            if batch is not None:
-                yield batch
-
-    def close(self) -> None:
-        """Lets go of the waiting thread, if there is one."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
-            self._executor = None
+_RETRY_S = 0.02  # how often `reattach` looks for the feed that is to come back
 
 
 class Ring:
@@ -141,32 +37,65 @@ class Ring:
     raises ProducerGone when the feed's process died or was restarted.
     """
 
-    def __init__(self, core: _core.Ring, *, batch_records: int = DEFAULT_BATCH_RECORDS) -> None:
+    def __init__(
+        self,
+        core: _core.Ring,
+        *,
+        batch_records: int = DEFAULT_BATCH_RECORDS,
+        wait: Wait = "sleep",
+        conflate: bool = False,
+    ) -> None:
         self._core = core
-        self._reader = Reader(core, Symbols(core.directory), batch_records)
+        self._reader = Reader(core, Symbols(core.directory), batch_records, wait=wait, conflate=conflate)
         self._stale_since: float | None = None
 
     @classmethod
-    def attach(cls, name: str, *, oldest: bool = False, batch_records: int = DEFAULT_BATCH_RECORDS) -> Ring:
+    def attach(
+        cls,
+        name: str,
+        *,
+        oldest: bool = False,
+        symbols: Iterable[str | int] | str | None = None,
+        kinds: Iterable[str] | str | None = None,
+        sides: Iterable[str] | None = None,
+        conflate: bool = False,
+        wait: Wait = "sleep",
+        owner: int | str | None = None,
+        batch_records: int = DEFAULT_BATCH_RECORDS,
+    ) -> Ring:
         """Attaches to the ring that a running feed calls `name`.
+
+        What is narrowed by `symbols`, `kinds` and `sides` is kept back while reading. Gaps, and status records of the
+        whole feed, always pass; `Batch.lost` counts every record that was overwritten, since nobody knows what it held.
 
         Args:
             name: `ring.name` of the feed's configuration.
             oldest: begin with the oldest record still in the ring, rather than with the next one to come.
+            symbols: only these instruments, by symbol (also such as are announced later) or number.
+            kinds: only these kinds of records: "mbo", "bbo", "status".
+            sides: of the order events ("mbo"), only these sides: "B" bid, "A" ask, "N" none.
+            conflate: of best bids and offers only the latest of each instrument, for a reader that cannot take every
+                one. A thread follows the ring meanwhile. `Batch.updates` says how many each row stands for,
+                `Batch.stale` which instruments' quotes may be outdated after a loss.
+            wait: "sleep" looks at the ring for some tens of microseconds and then between short naps; "busy" looks
+                without a pause, which takes a core.
+            owner: the user, by name or number, whose ring it must be. Without it, the ring of whoever made the file.
             batch_records: most records of one batch.
 
         Raises FileNotFoundError where there is no such ring, PermissionError where its owner does not let you,
-        RingError where it was written by another version.
+        RingError where it is another user's than `owner` or was written by another version, ConfigError for an argument
+        that cannot be.
         """
         try:
-            core = _core.Ring.attach(name)
+            core = _core.Ring.attach(name, _user(owner))
         except RingError as error:
             raise _refused(name, error) from None
         if oldest:
             core.seek_oldest()
         else:
             core.seek_newest()
-        return cls(core, batch_records=batch_records)
+        select(core, symbols, kinds, sides, conflate=conflate)
+        return cls(core, batch_records=batch_records, wait=wait, conflate=conflate)
 
     @property
     def name(self) -> str:
@@ -180,18 +109,18 @@ class Ring:
 
     @property
     def epoch(self) -> int:
-        """Which life of the producer this reader belongs to; a restarted producer opens a new one."""
+        """Which life of the feed this ring is of, the time of its making; a feed that starts again begins another."""
         return self._core.epoch
 
     @property
     def position(self) -> int:
         """The ring sequence number that is read next."""
-        return self._core.position
+        return self._reader.position
 
     @property
     def lag(self) -> int:
         """How many published records this reader has not read yet."""
-        return self._core.lag()
+        return max(0, self._core.published - self._reader.position)
 
     @property
     def state(self) -> str:
@@ -204,6 +133,11 @@ class Ring:
         return dict(self._core.stats())
 
     @property
+    def clock(self) -> Clock:
+        """The clock behind the feed's `ts_recv` at this moment, and how far it may be off."""
+        return clock_of(self.stats)
+
+    @property
     def symbols(self) -> Symbols:
         """The directory: instrument number to symbol."""
         return self._reader.symbols
@@ -211,10 +145,35 @@ class Ring:
     def seek_oldest(self) -> None:
         """Goes back to the oldest record still in the ring."""
         self._core.seek_oldest()
+        self._reader.begin()
 
     def seek_newest(self) -> None:
         """Skips what is there, without counting it as lost."""
         self._core.seek_newest()
+        self._reader.begin()
+
+    def reattach(self, timeout: float = 0.0) -> None:
+        """Goes on with the ring that has the name now, at its oldest record: after ProducerGone.
+
+        Waits up to `timeout` seconds for the feed to be back. Everything begins anew: `epoch`, the ring sequence, which
+        counts from 0, and the directory. What was left unread in the old ring is passed over. Raises as `attach` does
+        where there is no other ring yet; the reader then stays where it was.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            refused: Exception
+            try:
+                if self._core.reattach():
+                    break
+                refused = FileNotFoundError(errno.ENOENT, "the feed is not back: its old ring has the name", self.name)
+            except RingError as error:
+                refused = _refused(self.name, error)
+            if time.monotonic() >= until:
+                raise refused
+            time.sleep(_RETRY_S)
+        self._stale_since = None
+        self._reader.symbols = Symbols(self._core.directory)
+        self._reader.begin()
 
     def read(self, timeout: float | None = None) -> Batch | None:
         """The next batch; `None` when nothing came within `timeout` seconds (0: do not wait; `None`: wait for ever)."""
@@ -228,7 +187,28 @@ class Ring:
     def __aiter__(self) -> AsyncIterator[Batch]:
         return self._reader.batches_async(self._ended)
 
+    def run(self, strategy: Strategy, *, duration: float | None = None) -> None:
+        """Calls the strategy for every event, in this thread, until the feed ends or `duration` seconds have passed.
+
+        Raises ProducerGone when the feed died; whatever a callback raises.
+        """
+        from ._strategy import run_strategy
+
+        run_strategy(strategy, self, self._reader, None, self._ended, duration)
+
+    async def run_async(self, strategy: Strategy, *, duration: float | None = None) -> None:
+        """The same in the event loop, which other tasks share: callbacks are plain functions, and should be short."""
+        from ._strategy import run_strategy_async
+
+        await run_strategy_async(strategy, self, self._reader, None, self._ended, duration)
+
+    def stop(self) -> None:
+        """Ends this reader: its loops and runs end after the current batch. Neither the feed nor others notice."""
+        self._core.stop()
+
     def _ended(self) -> bool:
+        if self._core.stopped:
+            return True
         state = self.state
         if state == "closed":
             return True
@@ -249,6 +229,20 @@ class Ring:
 
     def __repr__(self) -> str:
         return f"<Ring {self.name!r}: {self.capacity} records, {self.state}>"
+
+
+def _user(owner: int | str | None) -> int | None:
+    """A user's number."""
+    if owner is None or isinstance(owner, int):
+        return owner
+    import pwd
+
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise ConfigError(
+            f"owner: expected a user of this machine, found {owner!r}", key="owner", value=owner
+        ) from None
 
 
 _RINGS = "/dev/shm"

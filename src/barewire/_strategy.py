@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ._batch import Batch
+from . import _core
 from ._errors import ConfigError
-from ._events import KIND_AT, BboEvent, Buffer, Event, GapEvent, MboEvent, StatusEvent, decoders
-from ._records import KINDS, RECORD_BYTES
+from ._events import BboEvent, Event, GapEvent, MboEvent, StatusEvent
+from ._reader import WAIT_NS, Reader, finish
+from ._records import KINDS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ._batch import Batch
     from ._feed import Feed
+    from ._reader import Scratch
     from ._replay import Replay
-    from ._ring import Scratch
+    from ._ring import Ring
     from ._symbols import Symbols
 
-__all__ = ["Dispatcher", "RecordReader", "Strategy", "run_strategy"]
-
-_FEW = 32  # below this many records numpy's fixed costs outweigh what it saves
+__all__ = ["Dispatcher", "RecordReader", "Strategy", "run_strategy", "run_strategy_async"]
 
 
 class RecordReader(Protocol):
@@ -33,6 +32,8 @@ class RecordReader(Protocol):
     symbols: Symbols
 
     def fill(self, timeout_ns: int) -> tuple[int, int]: ...
+
+    def batch(self, count: int, lost: int) -> Batch: ...
 
 
 class Strategy:
@@ -53,8 +54,8 @@ class Strategy:
 
     symbols: Iterable[str] | None = None
 
-    def on_start(self, source: Feed | Replay) -> None:
-        """Before the first event. `source.book(symbol)` gives books, `source.stop()` ends the run."""
+    def on_start(self, source: Feed | Replay | Ring) -> None:
+        """Before the first event. `source.stop()` ends the run; feeds and replays have `source.book(symbol)`."""
 
     def on_event(self, event: MboEvent) -> None:
         """An order was added, cancelled, modified, filled, or a trade printed: every "mbo" record."""
@@ -92,25 +93,20 @@ def _overridden(strategy: Strategy, name: str) -> Any:
 
 def run_strategy(
     strategy: Strategy,
-    source: Feed | Replay,
+    source: Feed | Replay | Ring,
     reader: RecordReader,
-    published: Iterable[str],
+    published: Iterable[str] | None,
     ended: Callable[[], bool],
     duration: float | None,
 ) -> None:
     """Calls the strategy for what the reader reads until `ended()` or `duration` seconds have passed."""
     dispatch = Dispatcher(strategy, reader.symbols, published)
+    step = dispatch.step(reader)
     until = None if duration is None else time.monotonic() + duration
     strategy.on_start(source)
     try:
         while True:
-            count, lost = reader.fill(_wait_ns(until))
-            if count or lost:
-                if dispatch.takes_batches:
-                    dispatch.batch(Batch(reader.scratch.take(count), lost, reader.symbols))
-                else:
-                    dispatch.records(reader.scratch.records[:count], reader.scratch.memory, lost)
-            elif ended():
+            if not step(_wait_ns(until)) and finish(ended, lambda: step(0) or None)[0]:
                 return
             if until is not None and time.monotonic() >= until:
                 return
@@ -118,8 +114,33 @@ def run_strategy(
         strategy.on_end()
 
 
+async def run_strategy_async(
+    strategy: Strategy,
+    source: Feed | Ring,
+    reader: Reader,
+    published: Iterable[str] | None,
+    ended: Callable[[], bool],
+    duration: float | None,
+) -> None:
+    """The same in the event loop."""
+    dispatch = Dispatcher(strategy, reader.symbols, published)
+    step = dispatch.step(reader)
+    until = None if duration is None else time.monotonic() + duration
+
+    def over() -> bool:
+        return ended() or (until is not None and time.monotonic() >= until)
+
+    strategy.on_start(source)
+    try:
+        async for _ in reader.steps(lambda: step(0) or None, over):
+            if until is not None and time.monotonic() >= until:
+                return
+    finally:
+        strategy.on_end()
+
+
 def _wait_ns(until: float | None) -> int:
-    return 100_000_000 if until is None else min(100_000_000, max(0, int((until - time.monotonic()) * 1e9)))
+    return WAIT_NS if until is None else min(WAIT_NS, max(0, int((until - time.monotonic()) * 1e9)))
 
 
 class Dispatcher:
@@ -129,89 +150,58 @@ class Dispatcher:
         takes_batches: whether the strategy wants `Batch` objects.
     """
 
-    def __init__(self, strategy: Strategy, symbols: Symbols, published: Iterable[str]) -> None:
+    def __init__(self, strategy: Strategy, symbols: Symbols, published: Iterable[str] | None) -> None:
         self._names = symbols
         self._on_batch: Callable[[Batch], None] | None = _overridden(strategy, "on_batch")
-        self._on_lost: Callable[[int], None] | None = _overridden(strategy, "on_lost")
-        wanted: dict[int, Callable[[Any], None] | None] = {
-            KINDS["mbo"]: _both(_overridden(strategy, "on_event"), _overridden(strategy, "on_trade")),
-            KINDS["bbo"]: _overridden(strategy, "on_bbo"),
-            KINDS["gap"]: _overridden(strategy, "on_gap"),
-            KINDS["status"]: _overridden(strategy, "on_status"),
+        on_event, on_trade = _overridden(strategy, "on_event"), _overridden(strategy, "on_trade")
+        wanted: dict[str, tuple[type[Event], Callable[[Any], None] | None, Callable[[Any], None] | None]] = {
+            "mbo": (MboEvent, on_event, on_trade),
+            "bbo": (BboEvent, _overridden(strategy, "on_bbo"), None),
+            "gap": (GapEvent, _overridden(strategy, "on_gap"), None),
+            "status": (StatusEvent, _overridden(strategy, "on_status"), None),
         }
-        _check_records(strategy, published, wanted)
-        make = decoders(symbols)
-        self._calls: dict[int, tuple[Callable[[Buffer, int], Event], Callable[[Any], None]]] = {
-            kind: (make[kind], call) for kind, call in wanted.items() if call is not None
-        }
-        self._wanted = np.zeros(256, np.bool_)
-        self._wanted[list(self._calls)] = True
-        self._subscribed = None if strategy.symbols is None else frozenset(strategy.symbols)
-        self._chosen = np.empty(0, np.bool_)
-        self._chosen_version = -1
+        calls = {KINDS[name]: call for name, call in wanted.items() if call[1] is not None or call[2] is not None}
+        if published is not None:
+            _check_records(strategy, published, calls)
+        self.core = _core.Dispatcher(
+            calls,
+            on_lost=_overridden(strategy, "on_lost"),
+            symbol_of=symbols.of,
+            subscribed=None if strategy.symbols is None else frozenset(strategy.symbols),
+        )
         self.takes_batches = self._on_batch is not None
+
+    def step(self, reader: RecordReader) -> Callable[[int], bool]:
+        """What reads once, waiting so many ns for the first record, and delivers; whether anything came."""
+        if not self.takes_batches and isinstance(reader, Reader) and not reader.conflates:
+            return lambda timeout_ns: reader.core.dispatch(self.core, timeout_ns)
+
+        def step(timeout_ns: int) -> bool:
+            count, lost = reader.fill(timeout_ns)
+            if not count and not lost:
+                return False
+            if self.takes_batches:
+                self.batch(reader.batch(count, lost))
+            else:
+                self.core.records(reader.scratch.bytes, count, lost, self._names.version)
+            return True
+
+        return step
 
     def batch(self, batch: Batch) -> None:
         """Delivers a batch: `on_lost`, `on_batch`, then an event each."""
-        memory = batch.records.view(np.uint8).data
-        if batch.lost and self._on_lost is not None:
-            self._on_lost(batch.lost)
+        memory = batch.records.view(np.uint8)
+        self.core.records(memory, 0, batch.lost, self._names.version)
         if self._on_batch is not None:
             self._on_batch(batch)
-        self.records(batch.records, memory, 0)
-
-    def records(self, records: npt.NDArray[np.void], memory: memoryview, lost: int) -> None:
-        """Delivers records, which lie in `memory` from its first byte on, an event each; `lost` went missing before."""
-        if lost and self._on_lost is not None:
-            self._on_lost(lost)
-        if not self._calls:
-            return
-        count = len(records)
-        offsets: Iterable[int]
-        if count <= _FEW:
-            offsets = range(0, count * RECORD_BYTES, RECORD_BYTES)
-        else:
-            chosen = self._wanted[records["kind"]]
-            if self._subscribed is not None:
-                chosen &= self._is_subscribed(records)
-            offsets = (np.flatnonzero(chosen) * RECORD_BYTES).tolist()
-        calls, subscribed = self._calls, self._subscribed
-        for offset in offsets:
-            found = calls.get(memory[offset + KIND_AT])
-            if found is not None:
-                event = found[0](memory, offset)
-                if subscribed is None or event.kind > KINDS["bbo"] or event.symbol in subscribed:
-                    found[1](event)
-
-    def _is_subscribed(self, records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-        """Which records are of the chosen symbols; gaps and status pass, whatever they are about."""
-        positions = self._names.positions(records["instrument_id"])
-        if self._chosen_version != self._names.version:
-            self._chosen_version = self._names.version
-            subscribed = self._subscribed or frozenset()
-            self._chosen = np.array([name in subscribed for name in self._names.names], np.bool_)
-        passes: npt.NDArray[np.bool_] = self._chosen[positions] | (records["kind"] > KINDS["bbo"])
-        return passes
+        self.core.records(memory, len(batch), 0, self._names.version)
 
 
-def _both(on_event: Any, on_trade: Any) -> Callable[[Any], None] | None:
-    if on_trade is None:
-        return on_event  # type: ignore[no-any-return]
-
-    def call(event: MboEvent) -> None:
-        if on_event is not None:
-            on_event(event)
-        if event.action == "T":
-            on_trade(event)
-
-    return call
-
-
-def _check_records(strategy: Strategy, records: Iterable[str], wanted: dict[int, Any]) -> None:
+def _check_records(strategy: Strategy, records: Iterable[str], calls: Container[int]) -> None:
     """A callback that can never be called is a mistake worth hearing of before the market opens."""
     published = list(records)
     for kind, callbacks in (("mbo", "on_event or on_trade"), ("bbo", "on_bbo")):
-        if wanted[KINDS[kind]] is not None and kind not in published:
+        if KINDS[kind] in calls and kind not in published:
             raise ConfigError(
                 f"records = {published}: {type(strategy).__name__} has {callbacks}, which needs {kind!r} among them",
                 key="records",

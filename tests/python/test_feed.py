@@ -138,6 +138,7 @@ def test_async_for_gives_the_same_and_holds_nobody_up(venue: Venue, lines: list[
 def test_a_cancelled_wait_loses_nothing(venue: Venue, lines: list[dict[str, Any]]) -> None:
     async def main() -> list[barewire.Batch]:
         with barewire.Feed.from_config(config(*lines)) as feed:
+            feed.read(WAIT)  # what it says of its clock
             for _ in range(5):
                 with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(anext(aiter(feed)), 0.02)
@@ -161,7 +162,7 @@ def test_a_gap_is_an_event_and_a_count(venue: Venue, lines: list[dict[str, Any]]
         def on_status(self, status: barewire.StatusEvent) -> None:
             self.codes.append(status.code)
 
-        def on_start(self, source: barewire.Feed | barewire.Replay) -> None:  # noqa: ARG002
+        def on_start(self, source: barewire.Feed | barewire.Replay | barewire.Ring) -> None:  # noqa: ARG002
             venue.send(small_day())
             venue.send([delete(11)] * 3, drop=True)
             venue.send([add(99, "B", 1, 1_000_000)])
@@ -171,7 +172,7 @@ def test_a_gap_is_an_event_and_a_count(venue: Venue, lines: list[dict[str, Any]]
     feed.run(strategy, duration=WAIT)
     assert [(gap.sequence, gap.count, gap.reason) for gap in strategy.gaps] == [(13, 3, 1)]
     assert (feed.stats.gaps, feed.stats.messages_missing) == (1, 3)
-    assert strategy.codes[0] == "H"
+    assert next(code for code in strategy.codes if code != "K") == "H"
     assert strategy.codes[-1] == "Z"
     assert not feed.running
 
@@ -288,7 +289,8 @@ def test_what_the_system_refuses_keeps_its_class(lines: list[dict[str, Any]]) ->
 def test_stop_ends_a_loop_from_another_thread(lines: list[dict[str, Any]]) -> None:
     with barewire.Feed.from_config(config(*lines)) as feed:
         threading.Timer(0.1, feed.stop).start()
-        assert list(feed) == []
+        told = [event for batch in feed for event in batch.events()]
+    assert [event.code for event in told if isinstance(event, barewire.StatusEvent)] == ["K"] * len(told)
 
 
 # --- another process's ring ----------------------------------------------------------------------
@@ -364,7 +366,7 @@ def test_late_readers_choose_where_to_begin(
     venue.send(small_day())
     until(lambda: watching.lag >= 21)
     late, oldest = barewire.Ring.attach(name), barewire.Ring.attach(name, oldest=True)
-    assert (late.lag, oldest.lag) == (0, watching.lag)
+    assert (late.lag, oldest.lag) == (0, watching.position + watching.lag)
     assert late.read(timeout=0) is None
     batch = oldest.read(timeout=0)
     assert batch is not None

@@ -265,7 +265,7 @@ class BookAtEachQuote(barewire.Strategy):
     def __init__(self) -> None:
         self.seen = self.equal = 0
 
-    def on_start(self, source: barewire.Feed | barewire.Replay) -> None:
+    def on_start(self, source: barewire.Feed | barewire.Replay | barewire.Ring) -> None:
         self.source = source
 
     def on_bbo(self, bbo: barewire.BboEvent) -> None:

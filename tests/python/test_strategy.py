@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import barewire
-from barewire import _events
 
 from .venue import random_day, small_day, write_binaryfile
 
@@ -18,7 +17,7 @@ class Everything(barewire.Strategy):
     def __init__(self) -> None:
         self.calls: list[tuple[str, object]] = []
 
-    def on_start(self, source: barewire.Feed | barewire.Replay) -> None:  # noqa: ARG002
+    def on_start(self, source: barewire.Feed | barewire.Replay | barewire.Ring) -> None:  # noqa: ARG002
         self.calls.append(("start", None))
 
     def on_event(self, event: barewire.MboEvent) -> None:
@@ -93,25 +92,6 @@ def test_few_and_many_records_take_different_ways_to_the_same_calls(
     assert [event[1:] for event in strategy.seen] == [event[1:] for event in wanted]
 
 
-def test_only_what_is_overridden_is_decoded(day: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    for kind in ("MboEvent", "BboEvent"):
-        original = getattr(_events, kind)
-
-        class Counting(original):  # type: ignore[misc, valid-type]
-            @classmethod
-            def _make(cls, values: object, kind: str = kind, original: type = original) -> object:
-                made.append(kind)
-                return original._make(values)  # type: ignore[attr-defined]
-
-        monkeypatch.setattr(_events, kind, Counting)
-    strategy = Quotes()
-    strategy.symbols = ["SYM3"]
-    barewire.replay(day).run(strategy, batch_messages=None)
-    assert made.count("BboEvent") == len(strategy.seen)
-    assert "MboEvent" not in made
-
-
 def test_a_callback_that_could_never_be_called_is_refused(small: Path) -> None:
     with pytest.raises(barewire.ConfigError, match="Quotes has on_bbo, which needs 'bbo' among them"):
         barewire.replay(small, records="mbo").run(Quotes())
@@ -145,7 +125,7 @@ def test_a_callback_may_be_set_on_the_object(small: Path) -> None:
 
 def test_stop_from_a_callback(day: Path) -> None:
     class First(Quotes):
-        def on_start(self, source: barewire.Feed | barewire.Replay) -> None:
+        def on_start(self, source: barewire.Feed | barewire.Replay | barewire.Ring) -> None:
             self.source = source
 
         def on_bbo(self, bbo: barewire.BboEvent) -> None:

@@ -59,6 +59,12 @@ impl Conflated {
         self.0.position()
     }
 
+    /// Whether the ring was closed, and all of it has been read.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_ended()
+    }
+
     /// A descriptor that is readable after `arm`, once there is something to take or the ring is closed.
     fn watch_fd(&self) -> i32 {
         self.0.as_fd().as_raw_fd()
@@ -71,6 +77,11 @@ impl Conflated {
 
     /// Makes the descriptor unreadable again.
     fn clear(&self) {
+        self.0.clear();
+    }
+
+    /// As `Ring`'s; the thread that watches is the one that reads, and stays.
+    fn unwatch(&self) {
         self.0.clear();
     }
 }

@@ -240,9 +240,12 @@ impl Dispatcher {
         lost: u64,
         announced: u64,
     ) -> PyResult<()> {
-        let mut block = Block::new(buffer)?;
         self.refresh(announced);
         self.lose(py, lost)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut block = Block::new(buffer)?;
         for at in 0..count.min(block.records().len()) {
             // Copied: the callback may do with the buffer what it likes.
             let record = block.records()[at];

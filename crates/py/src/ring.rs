@@ -1,7 +1,7 @@
 //! Readers of rings.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -54,9 +54,15 @@ impl Reading {
         read
     }
 
-    /// Reads until something came, the ring is closed and empty, or `end`. Without the GIL. `waits_since` is of the slices
+    /// Reads until something came, the ring is closed and empty, the reader is `stopped`, or `end`. Without the GIL. `waits_since` is of the slices
     /// before.
-    fn read_until(&mut self, out: &mut [RingRecord], end: Instant, waits_since: &mut Option<Instant>) -> Slice<Read> {
+    fn read_until(
+        &mut self,
+        out: &mut [RingRecord],
+        end: Instant,
+        waits_since: &mut Option<Instant>,
+        stopped: &AtomicBool,
+    ) -> Slice<Read> {
         let mut patience = match *waits_since {
             Some(since) => Patience::resumed(self.wait, since),
             None => Patience::new(self.wait),
@@ -71,7 +77,7 @@ impl Reading {
             }
             let late = if read.passed_over > 0 {
                 Instant::now() >= end
-            } else if closed {
+            } else if closed || stopped.load(Ordering::Relaxed) {
                 return Slice::Done(read);
             } else {
                 patience.pause() && Instant::now() >= end
@@ -96,6 +102,8 @@ pub struct Ring {
     position: AtomicU64,
     /// What an event loop waits with; made when first asked for.
     watch: Mutex<Option<Watch>>,
+    /// Whether reading is over, by the reader's own wish.
+    stopped: AtomicBool,
     name: String,
 }
 
@@ -106,7 +114,7 @@ impl Ring {
         let position = AtomicU64::new(reader.position());
         let reading = Reading { reader: reader.clone(), filter: None, wait: Wait::Sleep, digest: None };
         let (reading, telling) = (Mutex::new(reading), RwLock::new(reader));
-        Ring { reading, telling, position, watch: Mutex::new(None), name }
+        Ring { reading, telling, position, watch: Mutex::new(None), stopped: AtomicBool::new(false), name }
     }
 
     fn telling(&self) -> RwLockReadGuard<'_, Reader> {
@@ -116,7 +124,14 @@ impl Ring {
     /// The reader, for this call alone.
     fn reading(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Reading>> {
         match self.reading.try_lock() {
-            Ok(reader) => Ok(reader),
+            Ok(mut reading) => {
+                // What the watch passed over need not be read again.
+                if let Some(watch) = &*self.watch() {
+                    let position = watch.passed(reading.reader.position());
+                    reading.reader.go_to(position);
+                }
+                Ok(reading)
+            }
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => {
                 let message =
@@ -124,6 +139,12 @@ impl Ring {
                 Err(errors::raise(py, "RingError", message, &[]))
             }
         }
+    }
+
+    /// Another reader where this one stands, and what passes it.
+    pub fn copy_of_reader(&self, py: Python<'_>) -> PyResult<(Reader, Option<Filter>)> {
+        let reading = self.reading(py)?;
+        Ok((reading.reader.clone(), reading.filter.clone()))
     }
 
     fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
@@ -177,6 +198,9 @@ impl Ring {
     /// Reads records into a buffer; waits up to `timeout_ns` for the first.
     fn read_into(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, timeout_ns: u64) -> PyResult<(usize, u64)> {
         let mut block = Block::new(buffer)?;
+        if self.stopped() {
+            return Ok((0, 0));
+        }
         let mut reading = self.reading(py)?;
         let reading = &mut *reading;
         let first = reading.read(block.records());
@@ -198,7 +222,7 @@ impl Ring {
                 }
                 return Slice::Done(read);
             }
-            reading.read_until(block.records(), end, &mut since)
+            reading.read_until(block.records(), end, &mut since, &self.stopped)
         });
         self.moved(&reading.reader);
         Ok(read?.map_or((0, 0), |read| (read.count, read.lost)))
@@ -211,14 +235,14 @@ impl Ring {
         let now = Instant::now();
         let deadline = now.checked_add(Duration::from_nanos(timeout_ns)).unwrap_or(now);
         let mut any = false;
-        loop {
+        while !self.stopped() {
             let mut reading = self.reading(py)?;
             let first = reading.read(&mut block);
             let read = if first.count > 0 || first.lost > 0 {
                 Some(first)
             } else {
                 let (reading, block, mut since) = (&mut *reading, &mut block, None);
-                long_call::run(py, Some(deadline), |end| reading.read_until(block, end, &mut since))?
+                long_call::run(py, Some(deadline), |end| reading.read_until(block, end, &mut since, &self.stopped))?
             };
             self.moved(&reading.reader);
             let announced = reading.reader.instrument_count();
@@ -232,9 +256,20 @@ impl Ring {
                 dispatcher.deliver(py, record)?;
             }
             if Instant::now() >= deadline {
-                return Ok(any);
+                break;
             }
         }
+        Ok(any)
+    }
+
+    /// Ends reading: a wait in another thread returns, and nothing is read any more.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// What passes: kinds by number, sides by letter, instruments by symbol and number; `None`: all.
@@ -261,6 +296,8 @@ impl Ring {
             filter = filter.symbols(symbols.unwrap_or_default()).ids(ids.unwrap_or_default());
         }
         self.reading(py)?.filter = Some(filter);
+        // It would look for what passed before.
+        drop(self.watch().take());
         Ok(())
     }
 
@@ -277,10 +314,11 @@ impl Ring {
     }
 
     /// A descriptor that is readable after `arm`, once there is something to read or the ring is closed.
-    fn watch_fd(&self) -> PyResult<i32> {
+    fn watch_fd(&self, py: Python<'_>) -> PyResult<i32> {
+        let filter = self.reading(py)?.filter.clone();
         let mut watch = self.watch();
         if watch.is_none() {
-            let made = Watch::new(&self.telling(), Wait::Sleep);
+            let made = Watch::new(&self.telling(), filter, Wait::Sleep);
             *watch =
                 Some(made.map_err(|error| errors::os_error(&error, &format!("could not watch the ring: {error}")))?);
         }
@@ -337,24 +375,34 @@ impl Ring {
         self.telling().published().saturating_sub(self.position())
     }
 
+    /// Whether the producer has said that nothing more will come. Makes no system call.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.telling().is_closed()
+    }
+
     /// How the producer is: "alive", "stale", "dead", "closed" or "restarted".
     fn producer_state(&self) -> &'static str {
         self.telling().producer_state(clock::now(), STALE_AFTER).name()
     }
 
-    /// Attaches to the ring that took the name over.
-    fn reattach(&self, py: Python<'_>) -> PyResult<()> {
+    /// Attaches to the ring that took the name over, at its oldest record; `false` where it is still the same ring.
+    fn reattach(&self, py: Python<'_>) -> PyResult<bool> {
         let reading = &mut *self.reading(py)?;
-        let reader = &mut reading.reader;
+        let mut reader = reading.reader.clone();
         reader.reattach().map_err(|error| ring_error(py, &error))?;
+        if reader.info().epoch == reading.reader.info().epoch {
+            return Ok(false);
+        }
         if let Some(filter) = &mut reading.filter {
             filter.forget();
         }
         // Of the ring that was left. Who waits with it makes another.
         drop(self.watch().take());
         *self.telling.write().unwrap_or_else(PoisonError::into_inner) = reader.clone();
-        self.moved(reader);
-        Ok(())
+        self.moved(&reader);
+        reading.reader = reader;
+        Ok(true)
     }
 
     /// (instrument_id, symbol) of every instrument from the `first`-th on, in the order of announcement.

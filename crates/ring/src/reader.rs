@@ -258,7 +258,8 @@ impl Reader {
             return ProducerState::Closed;
         }
         if self.is_producer_dead() {
-            return ProducerState::Dead;
+            // It may have closed the ring and ended since we looked.
+            return if self.is_closed() { self.producer_state(now, stale_after) } else { ProducerState::Dead };
         }
         let age = now.0.saturating_sub(self.mapping.heartbeat().load(Ordering::Relaxed));
         if u128::from(age) > stale_after.as_nanos() { ProducerState::Stale } else { ProducerState::Alive }
