@@ -197,13 +197,19 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _lines_differ(self) -> Config:
-        for what, keys in (
-            ("name", [line.name for line in self.lines]),
-            ("group and port", [f"{line.group}:{line.port}" for line in self.lines]),
-        ):
-            twice = next((key for key in keys if keys.count(key) > 1), None)
-            if twice is not None:
-                raise wrong(f"lines: two have the {what} {twice}; expected each to differ")
+        names = [line.name for line in self.lines]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise wrong(f"lines: two have the name {twice}; expected each to differ")
+        # The same packets by two cards are two lines; by a card that nobody named they may be one.
+        for number, line in enumerate(self.lines):
+            for other in self.lines[:number]:
+                same = (line.group, line.port) == (other.group, other.port)
+                if same and (line.interface == other.interface or None in (line.interface, other.interface)):
+                    raise wrong(
+                        f"lines: two have the group and port {line.group}:{line.port}; expected each to differ, or "
+                        "each to name another interface"
+                    )
         return self
 
     @property

@@ -77,12 +77,13 @@ WRONG = [
     (
         "lines[0].allow",
         ["10.1.0.0/33"],
-        'lines[0].allow[0] = "10.1.0.0/33": expected an IPv4 address or network, e.g. "10.1.2.3" or "10.1.0.0/16"',
+        'lines[0].allow[0] = "10.1.0.0/33": expected a list of addresses and networks that packets may come from, '
+        "at most 64; left out: any",
     ),
     (
         "lines[0].allow",
         ["10.0.0.1", "10.1.2.3/16"],
-        'lines[0].allow[1] = "10.1.2.3/16": expected the network\'s first address, 10.1.0.0/16, or the host\'s alone, '
+        "lines[0].allow[1] = \"10.1.2.3/16\": expected the network's first address, 10.1.0.0/16, or the host's alone, "
         "10.1.2.3",
     ),
     (
@@ -158,7 +159,10 @@ def test_what_is_wrong_is_named_in_one_line(key: str, value: object, message: st
         load_config(with_value(key, value))
     assert caught.value.problems == (message,)
     assert str(caught.value) == message
-    assert caught.value.key == key
+    # Of a list or a table, the place in it.
+    assert caught.value.key.startswith(key)
+    for part in re.findall(r"[a-z_0-9]+", caught.value.key.removeprefix(key)):
+        value = value[int(part)] if isinstance(value, list) else value[part]  # type: ignore[index]
     assert caught.value.value == value
     assert caught.value.expected in message
 
@@ -248,6 +252,26 @@ def test_a_file_is_named_in_each_line(tmp_path: Path) -> None:
         load_config(str(path))
     with pytest.raises(FileNotFoundError):
         load_config(tmp_path / "no.toml")
+def test_the_same_group_by_another_card_is_another_line() -> None:
+    first = GOOD["lines"][0]
+    config = load_config({**GOOD, "lines": [first, {**first, "name": "B", "interface": "eth7"}]})
+    assert [line.interface for line in config.lines] == ["lo", "eth7"]
+    # By whichever card the routing table names it may be the same.
+    nameless = {key: value for key, value in first.items() if key != "interface"}
+    with pytest.raises(barewire.ConfigError, match="or each to name another interface"):
+        load_config({**GOOD, "lines": [first, {**nameless, "name": "B"}]})
+
+
+def test_senders_that_contradict_each_other_are_refused() -> None:
+    line = {**GOOD["lines"][0], "source": "10.0.0.1"}
+    with pytest.raises(barewire.ConfigError, match=r"source: 10.0.0.1 is not in allow, so that nothing would be heard"):
+        load_config({**GOOD, "lines": [{**line, "allow": ["10.0.0.2", "10.1.0.0/16"]}]})
+    config = load_config({**GOOD, "lines": [{**line, "allow": ["10.0.0.1/32", "10.1.0.0/255.255.0.0"]}]})
+    assert config.to_core()["lines"][0]["allow"] == ["10.0.0.1", "10.1.0.0/16"]
+    with pytest.raises(barewire.ConfigError, match="at most 64"):
+        load_config({**GOOD, "lines": [{**line, "allow": ["10.0.0.1"] * 65}]})
+
+
 
 
 def test_the_example_is_what_the_simulator_sends_to() -> None:
@@ -292,7 +316,7 @@ def test_what_the_core_gets() -> None:
     core = config.to_core()
     assert core["midnight_ns"] == 1_580_360_400_000_000_000
     assert core["symbols"] == ["AAPL"]
-    assert core["lines"] == [{**GOOD["lines"][0], "source": None}]
+    assert core["lines"] == [{**GOOD["lines"][0], "source": None, "allow": []}]
     assert load_config({**GOOD, "feed": {"protocol": "itch-5.0", "date": dt.date(2020, 1, 30)}}).feed.date == dt.date(
         2020, 1, 30
     )

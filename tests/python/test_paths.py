@@ -119,9 +119,9 @@ def running(net: Net, file: Path, name: str, *more: str) -> subprocess.Popen[str
     return feed
 
 
-def send(net: Net, *more: str, messages: int = MESSAGES) -> dict[str, Any]:
+def send(net: Net, *more: str, messages: int = MESSAGES, lines: list[str] | None = None) -> dict[str, Any]:
     """A session, sent; the sender's report."""
-    lines = [f"--line=239.255.64.{n}:{26476 + n}@{net.sending}" for n in (1, 2)]
+    lines = lines or [f"--line=239.255.64.{n}:{26476 + n}@{net.sending}" for n in (1, 2)]
     session = ["--messages", str(messages), "--rate", "40k", "--messages-per-packet", "4", "--digest"]
     servers = ["--rerequest", f"{net.server}:26500", "--linger", "0.5"]
     arguments = [PROGRAM, "sim", *lines, *session, *servers, *more, "--json"]

@@ -24,7 +24,7 @@ use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
 use crate::native::Native;
 use crate::pipeline::{Input, LineSummary, Pipeline, REPLIES, Sequencing};
-use crate::receive::{ReceivePath, Visitor};
+use crate::receive::{self, ReceivePath, Visitor};
 use crate::recovery::{LiveServices, RecoveryConfig, ServicesError};
 
 /// How often the statistics page is brought up to date.
@@ -148,6 +148,7 @@ impl Live {
         mut report: Vec<String>,
     ) -> Result<Live, StartError> {
         receiver.set_timeout(Some(LONGEST_WAIT));
+        report.extend(receive::cautions(&config.lines, &config.line_names));
         let mut services = LiveServices::open(&config.recovery, receiver.waker()).map_err(StartError::Services)?;
         if let Some(replies) = services.replies() {
             receiver.watch(replies.fd());

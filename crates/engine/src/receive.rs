@@ -6,7 +6,7 @@ use barewire_io::dpdk::{DeviceReport, DeviceTimes, DpdkOptions, DpdkReceiver};
 use barewire_io::io_uring::{IoUringOptions, IoUringReceiver};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, LineReport, Mode, Timestamps};
 use barewire_io::packet_mmap::{PacketMmapOptions, PacketMmapReceiver};
-use barewire_io::{Hardware, LineConfig, OpenError, Receiver, UserTimes};
+use barewire_io::{Hardware, LineConfig, OpenError, Receiver, UserTimes, interfaces};
 
 /// A receive path, and how it is set up.
 #[derive(Clone, Debug)]
@@ -21,6 +21,17 @@ pub enum ReceivePath {
     AfXdp(AfXdpOptions),
     /// DPDK.
     Dpdk(DpdkOptions),
+}
+
+/// What is no reason not to start, and likely not meant: lines whose interface is down.
+pub(crate) fn cautions(lines: &[LineConfig], names: &[String]) -> Vec<String> {
+    let known = interfaces::list().unwrap_or_default();
+    let caution = |line: &LineConfig| {
+        let interface = known.iter().find(|known| Some(&known.name) == line.interface.as_ref())?;
+        let name = names.get(usize::from(line.line)).map_or("", String::as_str);
+        (!interface.is_up()).then(|| format!("line {name}: {} is down: nothing comes before it is up", interface.name))
+    };
+    lines.iter().filter_map(caution).collect()
 }
 
 /// Does something with a receiver of any path.
@@ -111,8 +122,13 @@ impl ReceivePath {
                         Some(Ok(poll)) => format!("; the feed's thread polls the driver, {} us", poll.us),
                         Some(Err(why)) => format!("; the feed's thread does not poll the driver: {why}"),
                     };
+                    let (most, fits) = (report.mtu_bytes, report.fits());
+                    let long = match most > fits {
+                        true => format!("; packets of {most} bytes may come, those of more than {fits} are dropped"),
+                        false => String::new(),
+                    };
                     format!(
-                        "lines {} on {}: {}; {}; {queues}, {} frames each; {}{busy}",
+                        "lines {} on {}: {}; {}; {queues}, {} frames each; {}{busy}{long}",
                         of(&report.lines),
                         report.interface,
                         report.attach,

@@ -304,8 +304,17 @@ fn dead() -> PyErr {
     PyRuntimeError::new_err("the feed thread has died: stop() says of what")
 }
 
-fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
-    let message = error.to_string();
+/// The message with a line's name where the engine, which knows their numbers alone, tells one of those.
+fn with_names(message: &str, names: &[String]) -> String {
+    let named = || {
+        let (number, rest) = message.strip_prefix("line ")?.split_once(':')?;
+        Some(format!("line {}:{rest}", names.get(number.parse::<usize>().ok()?)?))
+    };
+    named().unwrap_or_else(|| message.to_owned())
+}
+
+fn start_error(py: Python<'_>, error: &StartError, names: &[String]) -> PyErr {
+    let message = with_names(&error.to_string(), names);
     match error {
         StartError::Ring(error) => ring_error(py, error),
         StartError::Open(open) => match open.os_error() {
@@ -332,7 +341,9 @@ impl Feed {
         }
         let config = self.config.clone();
         let called = native.as_ref().map(|native| native.get().take(py)).transpose()?;
-        let live = py.detach(|| Live::start_calling(config, called)).map_err(|error| start_error(py, &error))?;
+        let live = py
+            .detach(|| Live::start_calling(config, called))
+            .map_err(|error| start_error(py, &error, &self.config.line_names))?;
         self.live = Some(live);
         self.native = native;
         self.pid = std::process::id();

@@ -71,6 +71,18 @@ impl Device {
         Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
     }
 
+    /// Whether it carries Ethernet frames.
+    pub(super) fn is_ethernet(&self, what: Purpose) -> Result<bool, OpenError> {
+        let mut request = self.request();
+        let socket = Socket::open(what)?;
+        // SAFETY: SIOCGIFHWADDR reads a name and writes an address, whose family is the kind of link, into the same struct.
+        check(unsafe { libc::ioctl(socket.fd(), libc::SIOCGIFHWADDR as _, &raw mut request) })
+            .map_err(|error| socket.os("SIOCGIFHWADDR", error))?;
+        // SAFETY: the kernel wrote this field.
+        let kind = unsafe { request.ifr_ifru.ifru_hwaddr.sa_family };
+        Ok([libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&kind))
+    }
+
     fn request(&self) -> libc::ifreq {
         // SAFETY: an ifreq is integers and pointers, for which zero is a value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

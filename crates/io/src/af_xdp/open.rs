@@ -9,7 +9,9 @@ use barewire_types::TsSource;
 
 use super::device::Device;
 use super::fragments::Fragments;
-use super::options::{AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, Transfer, Transferred};
+use super::options::{
+    AfXdpOptions, Attach, Attached, BusyPoll, Got, InterfaceReport, KERNELS_ROOM_BYTES, Transfer, Transferred,
+};
 use super::program::{Stamp, Take, Taken, assemble};
 use super::umem::Umem;
 use super::xsk::{self, Xsk};
@@ -132,12 +134,16 @@ impl AfXdpReceiver {
     ) -> Result<(), OpenError> {
         let what = group.lines.first().map_or(Purpose::Line(0), |(_, line)| Purpose::Line(line.line));
         let context = Context { what, device: &group.device };
+        if !group.device.is_ethernet(what)? {
+            return Err(OpenError::NotEthernet { what, interface: context.name() });
+        }
         let existing_queues = group.device.queues(what)?;
         let numbers = queues(&context, options, existing_queues)?;
         let frames = frames(options, numbers.len());
+        let mtu_bytes = group.device.mtu(what)?;
         let frame_bytes = match options.frame_bytes {
             Some(bytes) => bytes,
-            None => frame_bytes(group.device.mtu(what)?),
+            None => frame_bytes(mtu_bytes),
         };
 
         // The program comes first and passes everything until there are sockets in its map.
@@ -204,6 +210,7 @@ impl AfXdpReceiver {
             existing_queues,
             frames,
             frame_bytes,
+            mtu_bytes,
             pages: umem.pages(),
             hardware,
             busy_poll,
@@ -261,7 +268,7 @@ fn frames(options: &AfXdpOptions, queues: usize) -> u32 {
 /// The smallest frames that hold the interface's packets with Ethernet's header and a tag, behind the 256 bytes that the
 /// kernel keeps.
 fn frame_bytes(mtu: u32) -> u32 {
-    if mtu.saturating_add(18 + 256) <= 2048 { 2048 } else { 4096 }
+    if mtu.saturating_add(18 + KERNELS_ROOM_BYTES) <= 2048 { 2048 } else { 4096 }
 }
 
 /// Says for an interface which card's clock its stamps are by and where they come from, where there are any, and what is

@@ -7,6 +7,9 @@ use crate::frames::TrailerTimes;
 use crate::kernel::Mode;
 use crate::nic::{Hardware, Stamps};
 
+/// What the kernel keeps of each frame in front of the packet, bytes (XDP_PACKET_HEADROOM).
+pub(super) const KERNELS_ROOM_BYTES: u32 = 256;
+
 /// Where the program is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attach {
@@ -168,12 +171,21 @@ pub struct InterfaceReport {
     pub frames: u32,
     /// Bytes a frame.
     pub frame_bytes: u32,
+    /// The longest IP packet that the interface takes, bytes. What [`fits`](Self::fits) no frame is dropped and counted.
+    pub mtu_bytes: u32,
     /// On what pages the frames lie.
     pub pages: Pages,
     /// Whether packets carry hardware times, as of the opening.
     pub hardware: Hardware,
     /// Whether the feed's thread does the driver's receive work, where it was asked to; with the reason where not.
     pub busy_poll: Option<Result<BusyPoll, String>>,
+}
+
+impl InterfaceReport {
+    /// The longest IP packet that a frame holds, bytes: behind the room that the kernel keeps, an Ethernet header and a tag.
+    pub fn fits(&self) -> u32 {
+        self.frame_bytes.saturating_sub(KERNELS_ROOM_BYTES + 18)
+    }
 }
 
 /// What the kernel counts at one queue's socket (XDP_STATISTICS).

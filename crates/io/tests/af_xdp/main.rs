@@ -303,16 +303,19 @@ fn frames_fit_the_interfaces_packets() {
         let long: Vec<u8> = (0..2_500).map(|n| (n / 10) as u8).collect();
         run("ip link set left mtu 3000 && ip link set right mtu 3000").unwrap();
         let mut receiver = open(&lines, AfXdpOptions { attach: Attach::Native, ..small() });
-        assert_eq!(receiver.reports()[0].frame_bytes, 4096);
+        let report = &receiver.reports()[0];
+        assert_eq!((report.frame_bytes, report.mtu_bytes, report.fits()), (4096, 3000, 3822));
         send(&mut sender("right", RIGHT, false), A, [&long[..]]);
         assert_eq!(take(&mut receiver, 1)[0].payload, long);
         drop(receiver);
 
         let mut receiver = open(&lines, AfXdpOptions { frame_bytes: Some(2048), ..small() });
-        send(&mut sender("right", RIGHT, false), A, [&long[..], b"short"]);
-        assert_eq!(take(&mut receiver, 1)[0].payload, b"short");
+        assert_eq!(receiver.reports()[0].fits(), 1774);
+        send(&mut sender("right", RIGHT, false), A, [&long[..], &long[..1774 - 28], b"short"]);
+        let kept: Vec<_> = take(&mut receiver, 2).into_iter().map(|kept| kept.payload).collect();
+        assert_eq!(kept, [&long[..1774 - 28], b"short"]);
         receiver.refresh().unwrap();
-        assert_eq!((receiver.counters().kernel_drops, all(&receiver.counters())), (1, 2));
+        assert_eq!((receiver.counters().kernel_drops, all(&receiver.counters())), (1, 3));
         drop(receiver);
 
         run("ip link set left mtu 9000 && ip link set right mtu 9000").unwrap();

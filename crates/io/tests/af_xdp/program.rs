@@ -192,6 +192,22 @@ fn an_interface_that_goes_is_an_error() {
     });
 }
 
+/// A tunnel's packets have no Ethernet header in front of them: the program would look for it in vain.
+#[test]
+fn what_carries_no_ethernet_is_refused() {
+    in_namespace(|| {
+        if let Err(why) = run("ip tuntap add tunnel mode tun && ip link set tunnel up") {
+            assert!(std::env::var_os("CI").is_none(), "{why}");
+            eprintln!("skipped: no tun devices: {why}");
+            return;
+        }
+        let error = AfXdpReceiver::open(&[line(4, A, "tunnel")], small()).unwrap_err();
+        assert!(matches!(error, OpenError::NotEthernet { .. }), "{error}");
+        assert!(error.to_string().starts_with("line 4: tunnel carries no Ethernet frames"), "{error}");
+        assert!(!has_program("tunnel"));
+    });
+}
+
 /// The loopback has no native XDP, and its senders' packets come all the same.
 #[test]
 fn the_loopback_works_by_generic_xdp() {
