@@ -21,6 +21,7 @@ from ._impair import (
     ReorderOption,
     given_impairments,
 )
+from ._native import NativeOption, load_native, state_as_dict, state_text
 from ._options import (
     FileArgument,
     FormatOption,
@@ -74,6 +75,7 @@ def replay(
     output: OutputOption = None,
     output_format: OutputFormatOption = None,
     symbols: SymbolsOption = None,
+    native: NativeOption = None,
     pace: Annotated[str, typer.Option(help="max, original (as it happened), or how many times as fast: 10.")] = "max",
     stats: Annotated[bool, typer.Option("--stats", help="Also print every counter, and a row for each line.")] = False,
     digest: Annotated[
@@ -142,11 +144,13 @@ def replay(
     from .._output import open_writer
     from ._summary import Activity, lines_text
 
+    inside = None if native is None else load_native(native)
+    wanted = kind if inside is None or output is not None else sorted({kind, *inside.functions} & {*RECORD_KINDS})
     opened = _replay.replay(
         file,
         protocol=protocol,
         date=date,
-        records=RECORD_KINDS if records is None and digest and output is None else kind,
+        records=RECORD_KINDS if records is None and digest and output is None else wanted,
         symbols=symbol_list(symbols),
         pace=pace_of(pace),
         progress=progress,
@@ -160,6 +164,7 @@ def replay(
         hold_us=hold_us,
         timestamps=timestamps,
         digest=digest or as_json,
+        native=inside,
     )
     said = opened.warnings
     for line in said:
@@ -184,12 +189,15 @@ def replay(
     for line in opened.warnings[len(said) :]:
         warn(line)
     if as_json:
-        print_json(_summary(opened, activity, seconds, output, rows))
+        state = {} if inside is None else {"native": state_as_dict(inside)}
+        print_json(_summary(opened, activity, seconds, output, rows) | state)
         return
     if digest:
         print(f"events {opened.events_digest()}\nbooks  {opened.digest()}")
     elif output is None:
         _print_summary(opened, activity, seconds)
+    if inside is not None and output != "-":
+        print(f"\n{state_text(inside)}")
     if output is not None:
         note(f"{count_text(rows or 0)} rows to {'standard output' if output == '-' else output} in {seconds:.1f} s")
     if stats:

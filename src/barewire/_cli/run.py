@@ -11,6 +11,7 @@ import typer
 
 from .._defaults import RECORD_KINDS
 from .._errors import BarewireError, ConfigError
+from ._native import NativeOption, load_native, state_as_dict, state_text
 from ._onload import enter_onload
 from ._options import DurationOption, JsonOption
 from ._terminal import count_text, error, note, print_json, warn
@@ -39,6 +40,7 @@ def run(
     strategy: Annotated[
         str | None, typer.Option("--strategy", "-s", metavar="WHERE", help="file.py:Class or package.module:Class.")
     ] = None,
+    native: NativeOption = None,
     duration: DurationOption = None,
     output: OutputOption = None,
     output_format: OutputFormatOption = None,
@@ -73,7 +75,8 @@ def run(
         raise ConfigError("--live and --json: choose one")
     if output == "-" and (live or as_json):
         raise ConfigError("--output - takes standard output for the events; leave out --live and --json")
-    feed = Feed.from_config(config, digest=digest or as_json)
+    inside = None if native is None else load_native(native)
+    feed = Feed.from_config(config, digest=digest or as_json, native=inside)
     if onload:
         enter_onload(context.obj, feed.config.receive.path)
     if output is not None:
@@ -117,13 +120,16 @@ def _drop_capabilities(*, files: bool) -> None:
 
 
 def _conclude(watch: Watch, as_json: bool, quiet: bool, digest: bool, layers: bool) -> None:
+    native = watch.feed.native
     if as_json:
-        print_json(watch.final_report())
+        print_json(watch.final_report() | ({} if native is None else {"native": state_as_dict(native)}))
         return
     from ._summary import layers_text
 
     where = sys.stderr if quiet else sys.stdout
     print(f"end: {watch.status(final=True)}", file=where)
+    if native is not None:
+        print(state_text(native), file=where)
     if digest:
         with suppress(RuntimeError):  # of a thread that died there are none
             found = watch.digests()
@@ -185,33 +191,11 @@ class _Guarded:
 
 def _load_strategy(where: str) -> Strategy:
     """An instance of the class at `file.py:Class` or `package.module:Class`. Raises ConfigError."""
-    import importlib
-    import importlib.util
-    import os
-
     from .._strategy import Strategy
+    from ._load import load_module
 
-    place, _, name = where.rpartition(":")
-    if not place:
-        place, name = where, ""
+    module, name = load_module("--strategy", where, "Class")
     expected = "file.py:Class or package.module:Class"
-    try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location("barewire_user_strategy", place)
-            if spec is None or spec.loader is None or not os.path.exists(place):
-                raise ConfigError(f"--strategy {where!r}: no such file {place}; expected {expected}")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-        else:
-            sys.path.insert(0, os.getcwd())
-            module = importlib.import_module(place)
-    except ConfigError:
-        raise
-    except Exception as problem:
-        raise ConfigError(
-            f"--strategy {where!r}: cannot import {place}: {type(problem).__name__}: {problem}; expected {expected}"
-        ) from None
     found = {
         key: value
         for key, value in vars(module).items()
