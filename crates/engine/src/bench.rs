@@ -17,6 +17,7 @@ use crate::pipeline::{Pipeline, Sequencing};
 use crate::sink::{Discard, Sink};
 use crate::venue::Publish;
 
+pub mod handoff;
 pub mod latency;
 mod legacy;
 mod legacy_tcp;

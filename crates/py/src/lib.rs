@@ -12,6 +12,7 @@ mod dispatch;
 mod encode;
 mod errors;
 mod feed;
+mod handoff;
 mod impair;
 mod latency;
 mod lines;
@@ -42,13 +43,17 @@ mod _core {
     #[pymodule_export]
     use super::feed::Feed;
     #[pymodule_export]
+    use super::handoff::{
+        HandoffFar, HandoffSource, handoff_echo, handoff_function, handoff_in_loop, handoff_round_trips,
+    };
+    #[pymodule_export]
     use super::latency::LatencyBench;
+    #[pymodule_export]
+    use super::native::NativeTarget;
     #[pymodule_export]
     use super::replay::{Inspector, Replay};
     #[pymodule_export]
     use super::ring::Ring;
-    use super::native::NativeTarget;
-    #[pymodule_export]
     #[pymodule_export]
     use super::sim::Simulator;
     #[pymodule_export]

@@ -11,7 +11,7 @@ use barewire_types::Record;
 /// Records that a reader takes at a time.
 const BATCH: usize = 256;
 /// Slots of the ring whose throughput is measured.
-const CAPACITY: u32 = 1 << 16;
+pub(super) const CAPACITY: u32 = 1 << 16;
 
 /// Throughput of one producer and one reader.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Throughput {
 }
 
 /// Pins this thread, where that is allowed: without it the figures are worse, not wrong.
-fn settle(core: Option<usize>) {
+pub(super) fn settle(core: Option<usize>) {
     if let Some(core) = core {
         let _ = affinity::pin(core);
     }
@@ -57,7 +57,7 @@ fn on_two_cores<R: Send>(here: impl FnOnce() -> R + Send, there: impl FnOnce(&At
 }
 
 /// Times `trips` round trips, ns each. `trip` goes there and back.
-fn time(trips: u64, mut trip: impl FnMut(u64)) -> Vec<u64> {
+pub(super) fn time(trips: u64, mut trip: impl FnMut(u64)) -> Vec<u64> {
     (1..=trips)
         .map(|n| {
             let began = clock::monotonic();
