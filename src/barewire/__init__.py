@@ -36,8 +36,12 @@ TYPE_CHECKING = False  # as type checkers know it; importing typing would take h
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._align import Aligned, AlignStats, align
+    from ._align_batch import ALIGNED_DTYPE, LEG_DTYPE, RELEASED_BY, AlignedBatch, RowBatch, row_dtype
+    from ._align_rows import Rows
     from ._batch import Batch
     from ._book import LEVEL_DTYPE, ORDER_DTYPE, Book, Quote
+    from ._clock import Clock
     from ._config import Config
     from ._core import __version__, counters
     from ._errors import (
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
         RECORD_DTYPE,
         STATUS_CODES,
         STATUS_DTYPE,
+        TS_SOURCES,
         UNDEF_PRICE,
         UNDEF_SIZE,
         Field,
@@ -79,24 +84,32 @@ if TYPE_CHECKING:
     from ._symbols import Symbols
 
 __all__ = [
+    "ALIGNED_DTYPE",
     "BBO_DTYPE",
     "EXAMPLE_CONFIG",
     "GAP_DTYPE",
     "GAP_REASONS",
+    "LEG_DTYPE",
     "LEVEL_DTYPE",
     "MBO_DTYPE",
     "NATIVE_DTYPES",
     "ORDER_DTYPE",
     "RECORD_DTYPE",
+    "RELEASED_BY",
     "STATUS_CODES",
     "STATUS_DTYPE",
     "TOP_DTYPE",
+    "TS_SOURCES",
     "UNDEF_PRICE",
     "UNDEF_SIZE",
+    "AlignStats",
+    "Aligned",
+    "AlignedBatch",
     "BarewireError",
     "Batch",
     "BboEvent",
     "Book",
+    "Clock",
     "Config",
     "ConfigError",
     "Event",
@@ -115,11 +128,14 @@ __all__ = [
     "Replay",
     "Ring",
     "RingError",
+    "RowBatch",
+    "Rows",
     "StatusEvent",
     "Strategy",
     "Symbols",
     "UnknownSymbolError",
     "__version__",
+    "align",
     "counters",
     "fields",
     "message_dtypes",
@@ -127,13 +143,18 @@ __all__ = [
     "native",
     "protocols",
     "replay",
+    "row_dtype",
     "u48",
 ]
 
 # Where each name lives: loaded when first asked for, so that `import barewire` costs next to nothing.
 _HOMES = {
+    "_align": ("Aligned", "AlignStats", "align"),
+    "_align_batch": ("ALIGNED_DTYPE", "LEG_DTYPE", "RELEASED_BY", "AlignedBatch", "RowBatch", "row_dtype"),
+    "_align_rows": ("Rows",),
     "_batch": ("Batch",),
     "_book": ("LEVEL_DTYPE", "ORDER_DTYPE", "Book", "Quote"),
+    "_clock": ("Clock",),
     "_config": ("Config",),
     "_core": ("__version__", "counters"),
     "_errors": (
@@ -159,6 +180,7 @@ _HOMES = {
         "RECORD_DTYPE",
         "STATUS_CODES",
         "STATUS_DTYPE",
+        "TS_SOURCES",
         "UNDEF_PRICE",
         "UNDEF_SIZE",
         "Field",

@@ -95,7 +95,9 @@ class StatusEvent(NamedTuple):
     Of the venue: "trading_state", "operational_halt" and "system_event" with the venue's letter in `state` and its
     reason code in `reason`; "trade_broken" with the match number in `value`; "session_start" (every book is empty),
     "session_end". Of the feed: "line_down" and "line_up" with the line's index in `value` (0 is the first configured);
-    "recovered": a snapshot was loaded, and every book is right again. `symbol` is empty where the whole feed is meant.
+    "recovered": a snapshot was loaded, and every book is right again; "clock": from now on receive times may be off by
+    `value` nanoseconds either way (2^64-1: not known); `state` is the digit of their clock's number in `TS_SOURCES`.
+    `symbol` is empty where the whole feed is meant.
     """
 
     ring_sequence: int

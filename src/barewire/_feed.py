@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from ._batch import Batch
 from ._book import Book
+from ._clock import Clock, clock_of
 from ._config import Config, load_config
 from ._errors import ConfigError, FeedError
-from ._clock import Clock, clock_of
 from ._lines import LineStats, line_stats
 from ._native import NativeStrategy, check_records
 from ._reader import DEFAULT_BATCH_RECORDS, Reader, check_wait, select

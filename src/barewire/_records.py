@@ -31,6 +31,7 @@ __all__ = [
     "RECORD_DTYPE",
     "STATUS_CODES",
     "STATUS_DTYPE",
+    "TS_SOURCES",
     "UNDEF_PRICE",
     "UNDEF_SIZE",
     "Field",
@@ -68,9 +69,13 @@ STATUS_CODES: Mapping[str, str] = MappingProxyType(
         "D": "line_down",
         "U": "line_up",
         "R": "recovered",
+        "K": "clock",
     }
 )
 """What a status record tells: what its `code` stands for."""
+
+TS_SOURCES: Mapping[int, str] = MappingProxyType({0: "none", 1: "nic", 2: "capture", 3: "kernel", 4: "user"})
+"""By which clock a record's `ts_recv` was taken: what its `ts_source` stands for."""
 
 _SEQUENCE_BYTES = 8
 _COMMON_BYTES = 32  # of every record, alike in all kinds; a test in crates/types holds it

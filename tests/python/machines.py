@@ -12,6 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from barewire._doctor import Machine
 from barewire._doctor.netlink import XdpFeatures
@@ -28,6 +29,15 @@ COMMANDS = {
     0x46: "indirection",
 }
 HASH_BITS = {"s": 1 << 4, "d": 1 << 5, "f": 1 << 6, "n": 1 << 7}
+
+UNSYNCHRONISED = {
+    "synchronised": False,
+    "max_error_us": 16_000_000,
+    "tai_offset_s": None,
+    "known_tai_offset_s": 37,
+    "leap": None,
+}
+STEADY = {"frequency_hz": 2_600_000_000, "bound_ns": 180, "fallback": None}
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,9 @@ def machine(
     io_uring: int = errno.EFAULT,
     stolen: float = 0.0,
     environment: Mapping[str, str] | None = None,
+    clock: Mapping[str, Any] = UNSYNCHRONISED,
+    phc: Mapping[str, Any] | int = errno.EACCES,
+    tsc: Mapping[str, Any] = STEADY,
 ) -> Machine:
     """Writes the files, `{a,b}` in a name standing for several, and answers for the cards."""
     for name, content in files.items():
@@ -121,6 +134,11 @@ def machine(
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return found
 
+    def compare_phc(_: int) -> dict[str, Any]:
+        if isinstance(phc, int):
+            raise OSError(phc, os.strerror(phc))
+        return dict(phc)
+
     return Machine(
         root=root,
         ioctl=ioctl,
@@ -128,6 +146,9 @@ def machine(
         xdp_program=lambda ifindex: by_index[ifindex].program,
         io_uring_errno=lambda: io_uring,
         stolen_share=lambda: stolen,
+        system_clock=lambda: dict(clock),
+        compare_phc=compare_phc,
+        calibrate_tsc=lambda: dict(tsc),
         environment=environment or {"PATH": "/opt/bin:/usr/bin", "USER": "trader"},
         interpreter="/usr/bin/python3.11",
     )
@@ -240,7 +261,9 @@ def solarflare(root: Path) -> Machine:
         stamps=EVERY_STAMP,
         stamping=1,
     )
-    return machine(root, files, {"ens1f0": card})
+    clock = {**UNSYNCHRONISED, "synchronised": True, "max_error_us": 12, "tai_offset_s": 37}
+    phc = {"method": "precise", "bound_ns": 104, "timescale": "tai", "is_trap": False, "text": "the card is on TAI"}
+    return machine(root, files, {"ens1f0": card}, clock=clock, phc=phc)
 
 
 def e810(root: Path) -> Machine:

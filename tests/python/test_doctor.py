@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Never
@@ -82,11 +83,41 @@ def test_nothing_at_all_can_be_read(tmp_path: Path) -> None:
     def refuse(*_: object) -> Never:
         raise PermissionError(1, "Operation not permitted")
 
-    nothing = Machine(tmp_path, refuse, refuse, refuse, refuse, refuse, {}, "/usr/bin/python3")
+    nothing = Machine(tmp_path, refuse, refuse, refuse, refuse, refuse, refuse, refuse, refuse, {}, "/usr/bin/python3")
     report = diagnose(nothing, Wanted(lines=LINES, is_given=True))
     assert report.count("unknown") > 10
     assert not report.is_possible
     assert [path.works for path in report.paths] == [True, False, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("clock", "phc", "name", "found", "mend"),
+    [
+        ({}, {"timescale": "tai_unset", "is_trap": True, "text": "the trap"}, "phc", "; the trap", "sudo phc2sys"),
+        ({}, {"timescale": "unrelated"}, "phc", "within 104 ns (precise); nobody sets it", "sudo ptp4l -i ens1f0"),
+        ({}, errno.ENODEV, "phc", "cannot be compared", "sudo setfacl -m u:trader:r /dev/ptp0"),
+        ({"tai_offset_s": None}, {}, "clock_discipline", "its TAI offset is not set (37 s)", "leapsectz"),
+        ({"tai_offset_s": 36}, {}, "clock_discipline", "36 s where 37 s are known", "leapsectz"),
+        ({"synchronised": False}, {}, "clock_discipline", "its error is not known", "chronyd"),
+        ({"leap": "inserted"}, {}, "clock_discipline", "a leap second is to be inserted", None),
+    ],
+)
+def test_clocks_that_are_not_as_they_should_be(
+    tmp_path: Path, clock: dict[str, object], phc: dict[str, object] | int, name: str, found: str, mend: str | None
+) -> None:
+    """Faked answers: no card here has a clock."""
+    machine = machines.solarflare(tmp_path)
+
+    def compare(number: int) -> dict[str, object]:
+        if isinstance(phc, int):
+            raise OSError(phc, os.strerror(phc))
+        return machine.compare_phc(number) | phc
+
+    other = replace(machine, system_clock=lambda: machine.system_clock() | clock, compare_phc=compare)
+    [one] = [one for one in diagnose(other, Wanted(core=2)).findings if one.name == name]
+    assert found in one.found
+    assert (one.matters == "ok") == (mend is None)
+    assert (mend or "") in (one.mend or "")
 
 
 JUNK = (

@@ -3,10 +3,12 @@
 //! It holds no logic: each class wraps one of the engine's, gives it Python's types and errors, and lets go of the GIL while
 //! it works. Docstrings, defaults and validation are the Python package's.
 
+mod align;
 mod bench;
 mod block;
 mod books;
 mod capabilities;
+mod clock;
 mod conflated;
 mod dispatch;
 mod encode;
@@ -18,8 +20,8 @@ mod latency;
 mod lines;
 mod listener;
 mod long_call;
-mod receive;
 mod native;
+mod receive;
 mod replay;
 mod ring;
 mod sim;
@@ -31,9 +33,13 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::align::{AlignedRows, Aligner, align_layouts};
+    #[pymodule_export]
     use super::bench::{bench_book, bench_ring};
     #[pymodule_export]
     use super::capabilities::drop_capabilities;
+    #[pymodule_export]
+    use super::clock::{calibrate_tsc, compare_phc, system_clock};
     #[pymodule_export]
     use super::conflated::Conflated;
     #[pymodule_export]

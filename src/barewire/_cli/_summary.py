@@ -193,6 +193,10 @@ _PROBLEMS = {
     "switch_times_missing": "packets without the capture switch's time that was asked for",
     "switch_times_implausible": "packets with a capture switch's time that cannot be right",
     "switch_times_degraded": "packets whose capture switch says that its clock was not good",
+    "hardware_times_missing": "packets that the card did not stamp",
+    "hardware_times_implausible": "packets whose stamp of the card cannot be right",
+    "hardware_times_uncertain": "packets whose stamp of the card could not be told as a time of day",
+    "clock_steps": "times a clock was stepped: receive times before it are off by as much",
     "directory_overflow": "symbols that did not fit into the ring's directory",
 }
 

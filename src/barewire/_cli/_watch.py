@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .._records import GAP_REASONS, KINDS
@@ -100,6 +101,8 @@ class Watch:
                 lines = self.feed.config.lines
                 line = lines[value].name if value < len(lines) else value
                 self.said.append(f"line {line} is {_LINE_STATES[code]}")
+            elif code == "K":
+                self.said.append(f"clock: {self.feed.clock}")
             elif code == "R":
                 self.said.append("a snapshot was loaded: every book is right again")
                 self.books_are_whole = True
@@ -133,6 +136,7 @@ class Watch:
             "gaps": counters["gaps"],
             "receive_to_python_p50_us": self.latency.percentile_us(50),
             "receive_to_python_p99_us": self.latency.percentile_us(99),
+            "clock": asdict(self.feed.clock),
             "instruments": counters["instruments"],
             "live_orders": counters["live_orders"],
             **({"final": True, "stats": counters} if final else {}),
@@ -168,7 +172,7 @@ class Watch:
         missing = f"{count_text(now['messages_missing'] - self.before_joining)} missing"
         return (
             f"{count_text(now['messages'])} messages, {count_text(now['messages_per_s'])} a second; "
-            f"{missing}; {count_text(now['lost'])} read too late{late}{self._waiting()}"
+            f"{missing}; {count_text(now['lost'])} read too late{late}; clock {self.feed.clock.source}{self._waiting()}"
         )
 
     def _waiting(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 
 from . import ethtool
 from .finding import Check, Found, advice, fine, problem
@@ -170,6 +171,15 @@ def _hardware_stamps(card: Card) -> Found | None:
     return fine("on, for all packets") if is_on else advice("the card can, but they are off", mend)
 
 
+_PHC_BEST = "one, disciplined by ptp4l"
+_TAI_COMMANDS = {
+    "tai_unset": "sudo phc2sys -a -r   # of linuxptp 4 it tells the kernel; so does chronyd with `leapsectz right/UTC`",
+    "tai_wrong": "# let one program alone set the kernel's TAI offset: phc2sys, or chronyd with `leapsectz right/UTC`",
+    "system_on_tai": "sudo phc2sys -a -r   # without -O 0: the offset of TAI is ptp4l's to tell",
+    "doubled": "# phc2sys: leave -O out, or give it once and with the right sign",
+}
+
+
 def _phc(card: Card) -> Found | None:
     if not card.is_hardware:
         return None
@@ -187,7 +197,19 @@ def _phc(card: Card) -> Found | None:
             f"/dev/ptp{number} ({name}) is not there: its time cannot be compared",
             f"# in a container: docker run --device /dev/ptp{number}",
         )
-    return fine(f"/dev/ptp{number} ({name})")
+    try:
+        found = card.machine.compare_phc(number)
+    except OSError as error:
+        text = f"/dev/ptp{number} ({name}) cannot be compared with the system's clock: {error.strerror}"
+        user = shlex.quote(card.machine.environment.get("USER") or "root")
+        return advice(text, f"sudo setfacl -m u:{user}:r /dev/ptp{number}")
+    text = f"/dev/ptp{number} ({name}): compared within {found['bound_ns']} ns ({found['method']})"
+    if found["is_trap"]:
+        return advice(f"{text}; {found['text']}", _TAI_COMMANDS.get(found["timescale"], "sudo phc2sys -a -r"))
+    if found["timescale"] == "unrelated":
+        # Stamps are compared with the system's clock, so that they are right all the same.
+        return advice(f"{text}; nobody sets it", f"sudo ptp4l -i {card.name} -s & sudo phc2sys -a -r", best=_PHC_BEST)
+    return fine(f"{text}, {found['text']}")
 
 
 CHECKS: tuple[Check[Card], ...] = (

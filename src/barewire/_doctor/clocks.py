@@ -31,13 +31,38 @@ def _tsc(scene: Scene) -> Found | None:
         return None  # another architecture, whose counter is invariant by definition
     lacking = [flag for flag in ("constant_tsc", "nonstop_tsc") if flag not in flags]
     if not lacking:
-        return fine("constant, and runs on in sleep")
+        found = scene.machine.calibrate_tsc()
+        if found["fallback"] is None:
+            return fine(f"constant, and runs on in sleep; as a clock within {found['bound_ns']} ns of the system's")
+        return advice(f"constant, and runs on in sleep, but {found['fallback']}", "sudo dmesg | grep -i tsc")
     mend = (
         "# let the hypervisor show invariant TSC (QEMU: -cpu host,+invtsc)"
         if scene.machine.is_virtual()
         else scene.machine.add_boot_arguments("processor.max_cstate=1")
     )
     return advice(f"without {' and '.join(lacking)}: cannot be calibrated once and trusted", mend)
+
+
+def _discipline(scene: Scene) -> Found | None:
+    found = scene.machine.system_clock()
+    known = found["known_tai_offset_s"]
+    parts = []
+    if found["synchronised"]:
+        parts.append(f"synchronised, within {found['max_error_us']:,} us of UTC as the kernel was told")
+    if found["leap"]:
+        parts.append(f"a leap second is to be {found['leap']} at the end of this day (UTC)")
+    if not found["synchronised"]:
+        text = "; ".join(["nobody tells the kernel that its clock is synchronised: its error is not known", *parts])
+        return advice(text, "# see who sets the clock, below: chronyd tells it, ptp4l with phc2sys does")
+    if found["tai_offset_s"] is None:
+        parts.append(f"its TAI offset is not set ({known} s): who converts PTP's times by it is {known} s off")
+        return advice(
+            "; ".join(parts), "# chronyd: `leapsectz right/UTC` in chrony.conf; phc2sys of linuxptp 4 tells it"
+        )
+    if found["tai_offset_s"] != known:
+        parts.append(f"its TAI offset is {found['tai_offset_s']} s where {known} s are known")
+        return advice("; ".join(parts), "# chronyd: `leapsectz right/UTC` in chrony.conf; update tzdata")
+    return fine("; ".join([*parts, f"TAI offset {known} s"]))
 
 
 def _daemons(scene: Scene) -> Found | None:
@@ -72,5 +97,6 @@ def _has_clock(scene: Scene, interface: str) -> bool:
 CHECKS: tuple[Check[Scene], ...] = (
     Check("clock_source", "clock source", "tsc", _source),
     Check("tsc", "time-stamp counter", "constant, and runs on in sleep", _tsc),
+    Check("clock_discipline", "the kernel's clock", "synchronised, TAI offset set, error known", _discipline),
     Check("time_daemon", "who sets the clock", "ptp4l and phc2sys (or chronyd with the card's clock)", _daemons),
 )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import netlink, system
 from .ethtool import Ioctl
@@ -29,6 +30,9 @@ class Machine:
     xdp_program: Callable[[int], int] = netlink.xdp_program
     io_uring_errno: Callable[[], int] = system.io_uring_errno
     stolen_share: Callable[[], float] = system.stolen_share
+    system_clock: Callable[[], dict[str, Any]] = system.system_clock
+    compare_phc: Callable[[int], dict[str, Any]] = system.compare_phc
+    calibrate_tsc: Callable[[], dict[str, Any]] = system.calibrate_tsc
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     interpreter: str = field(default_factory=lambda: os.path.realpath(sys.executable))
 

@@ -8,8 +8,18 @@ import fcntl
 import socket
 import struct
 import time
+from typing import Any
 
-__all__ = ["SIOCETHTOOL", "SIOCGHWTSTAMP", "io_uring_errno", "ioctl", "stolen_share"]
+__all__ = [
+    "SIOCETHTOOL",
+    "SIOCGHWTSTAMP",
+    "calibrate_tsc",
+    "compare_phc",
+    "io_uring_errno",
+    "ioctl",
+    "stolen_share",
+    "system_clock",
+]
 
 SIOCETHTOOL = 0x8946
 SIOCGHWTSTAMP = 0x89B1
@@ -53,3 +63,24 @@ def stolen_share() -> float:
             stolen += gap
         last, last_cpu = now, cpu
     return stolen / (last - begun)
+
+
+def system_clock() -> dict[str, Any]:
+    """What the kernel says of its clock. Raises OSError."""
+    from .._core import system_clock as ask
+
+    return ask()
+
+
+def compare_phc(number: int) -> dict[str, Any]:
+    """A card's clock, /dev/ptpN, beside the system's. Raises OSError."""
+    from .._core import compare_phc as ask
+
+    return ask(number)
+
+
+def calibrate_tsc() -> dict[str, Any]:
+    """The processor's counter as a feed would calibrate it."""
+    from .._core import calibrate_tsc as ask
+
+    return ask()

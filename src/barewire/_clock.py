@@ -1,0 +1,64 @@
+"""How far receive times may be off: the clock behind `ts_recv`, as a feed watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ._records import TS_SOURCES
+
+__all__ = ["Clock", "clock_of"]
+
+_UNKNOWN = 2**64 - 1  # as the statistics and the records say it
+_MICROSECOND = 1_000
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The clock behind `ts_recv` at this moment, and how far it may be off, either way.
+
+    The bounds are told by the receive path and by the kernel, not measured from the data: barewire's docs/clocks.md says
+    how each is come by.
+
+    Attributes:
+        source: which clock stamps packets: "nic", "capture", "kernel" or "user"; "none" where nothing is known.
+            Of several in use, the least good; each record's own is in its `ts_source`.
+        bound_ns: how far that clock may be from the system's, nanoseconds; `None` where that is not known.
+        utc_bound_ns: how far the system's clock may be from UTC, nanoseconds, as the kernel says; `None` where it does
+            not know, since nobody synchronises it.
+    """
+
+    source: str
+    bound_ns: int | None
+    utc_bound_ns: int | None
+
+    @property
+    def total_ns(self) -> int | None:
+        """How far `ts_recv` may be from UTC, nanoseconds: both bounds together; `None` where one is not known."""
+        if self.bound_ns is None or self.utc_bound_ns is None:
+            return None
+        return self.bound_ns + self.utc_bound_ns
+
+    def __str__(self) -> str:
+        utc = (
+            "nobody keeps the system's clock on UTC" if self.utc_bound_ns is None else _within(self.utc_bound_ns, "UTC")
+        )
+        if self.bound_ns is None:
+            return f"{self.source}, of unknown error; {utc}"
+        return f"{self.source}, {_within(self.bound_ns, 'the system')}; {utc}"
+
+
+def _within(bound_ns: int, what: str) -> str:
+    amount = f"{bound_ns} ns" if bound_ns < 10 * _MICROSECOND else f"{bound_ns / _MICROSECOND:,.0f} us"
+    return f"within {amount} of {what}"
+
+
+def clock_of(stats: Mapping[str, int]) -> Clock:
+    """The clock that a feed's statistics tell of; a ring of another version's feed may tell nothing."""
+
+    def bound(name: str) -> int | None:
+        value = stats.get(name, _UNKNOWN)
+        return None if value == _UNKNOWN else value
+
+    source = TS_SOURCES.get(stats.get("clock_source", 0), "none")
+    return Clock(source, bound("clock_bound_ns"), bound("clock_utc_bound_ns"))
