@@ -1,0 +1,1 @@
+"""What latency is worth: two receive paths, one market, one strategy, before and after."""

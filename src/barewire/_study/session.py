@@ -1,0 +1,223 @@
+"""Quotes of several venues: recorded, or simulated with what is true of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._defaults import DEFAULT_PROTOCOL
+from .._errors import ConfigError
+from .._records import UNDEF_PRICE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .._core import Simulator
+
+__all__ = ["DEFAULT_PAIR", "Market", "Quotes", "Session", "Truth", "recorded", "simulated"]
+
+DEFAULT_PAIR = ("AAPL", "MSFT")
+_OPEN_NS = 34_200 * 10**9  # 09:30, of a day of which midnight is 0
+_CLOSE_NS = 57_300 * 10**9  # 15:55, by when simulated trading has long ended
+_PRICE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Quotes:
+    """The best bid and offer of one instrument at one venue, as it changed. All arrays have shape (n,).
+
+    Attributes:
+        ns: when, by the venue or on the wire; ns since the session's begin, int64, ascending.
+        bid, ask: in the currency, float64.
+        bid_size, ask_size: shares, int64.
+    """
+
+    ns: npt.NDArray[np.int64]
+    bid: npt.NDArray[np.float64]
+    ask: npt.NDArray[np.float64]
+    bid_size: npt.NDArray[np.int64]
+    ask_size: npt.NDArray[np.int64]
+
+    @property
+    def mid(self) -> npt.NDArray[np.float64]:
+        """The middle."""
+        return (self.bid + self.ask) / 2
+
+    def __len__(self) -> int:
+        return len(self.ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is true of a simulated session.
+
+    Attributes:
+        hedge_ratio: return of the pair's first instrument that one return of its second explains.
+        lags_ns: how much later than prices move each venue's quotes follow, by venue and symbol.
+    """
+
+    hedge_ratio: float
+    lags_ns: tuple[dict[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Some seconds of trading: `venues[v][symbol]`.
+
+    Attributes:
+        venues: the quotes.
+        span_ns: from the session's begin to its end.
+        truth: only of a simulated one.
+    """
+
+    venues: tuple[dict[str, Quotes], ...]
+    span_ns: int
+    truth: Truth | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What is simulated.
+
+    Attributes:
+        seconds: of trading.
+        volatility: percent of the usual; at 100 the market moves by 1% in ten hours.
+        rate: messages a second and venue in calm times.
+        venue_lag_ns: how much later than the first venue the second one follows.
+        instrument_lag_ns: how much later the slowest instrument follows than the first.
+        instruments: how many are listed.
+        live_orders: about how many rest at a venue.
+    """
+
+    seconds: float = 20.0
+    volatility: int = 1000
+    rate: int = 5_000
+    venue_lag_ns: int = 300_000
+    instrument_lag_ns: int = 20_000
+    instruments: int = 4
+    live_orders: int = 1_000
+
+
+def simulator(market: Market, seed: int, venue: int, **options: Any) -> Simulator:
+    """One venue of a simulated market."""
+    from .._cli.sim import simulator_config
+
+    return _core.Simulator(
+        simulator_config(
+            seed=seed,
+            instruments=market.instruments,
+            live_orders=market.live_orders,
+            trading_ns=round(market.seconds * 1e9),
+            simulated_rate=market.rate,
+            volatility=market.volatility,
+            venue={
+                "number": venue,
+                "lag_ns": (venue - 1) * market.venue_lag_ns,
+                "instrument_lag_ns": market.instrument_lag_ns,
+            },
+            **options,
+        )
+    )
+
+
+def hedge_ratio(truth: Sequence[dict[str, Any]], first: str, second: str) -> float:
+    """What a move of `second` says of a move of `first`, from what moves them; sectors move half as much as the market."""
+    by_symbol = {row["symbol"]: row for row in truth}
+    missing = [symbol for symbol in (first, second) if symbol not in by_symbol]
+    if missing:
+        raise ConfigError(f"--pair: {missing[0]} is not simulated; expected two of: {', '.join(by_symbol)}")
+    a, b = by_symbol[first], by_symbol[second]
+    together = a["beta"] * b["beta"]
+    if a["sector"] == b["sector"]:
+        together += 0.25 * a["sector_beta"] * b["sector_beta"]
+    return float(together / (b["beta"] ** 2 + 0.25 * b["sector_beta"] ** 2 + b["own"] ** 2))
+
+
+def simulated(market: Market, seed: int, pair: tuple[str, str], venues: int = 2) -> Session:
+    """A session from its seed, through the exchange simulator and the engine's books. Raises ConfigError."""
+    found, lags, ratio = [], [], 0.0
+    with tempfile.TemporaryDirectory(prefix="barewire-study-") as folder:
+        for venue in range(1, venues + 1):
+            path = Path(folder) / f"{venue}.bin"
+            made = simulator(market, seed, venue, binaryfile=str(path))
+            truth = made.truth()
+            ratio = hedge_ratio(truth, *pair)
+            lags.append({row["symbol"]: int(row["lag_ns"]) for row in truth})
+            made.run()
+            found.append(_quotes(path, pair, DEFAULT_PROTOCOL, _OPEN_NS, _CLOSE_NS))
+            path.unlink()
+    return Session(tuple(found), round(market.seconds * 1e9), Truth(ratio, tuple(lags)))
+
+
+def recorded(
+    files: Sequence[str | os.PathLike[str]], pair: tuple[str, str], protocol: str, date: str | None = None
+) -> Session:
+    """A session from a file a venue. Raises ConfigError, ProtocolError, FormatError, OSError."""
+    venues = tuple(_quotes(file, pair, protocol, 0, None, date=date) for file in files)
+    for file, venue in zip(files, venues, strict=True):
+        for symbol in pair:
+            if symbol not in venue or len(venue[symbol]) < 2:
+                expected = "an instrument that is quoted there"
+                raise ConfigError(f"--pair: {symbol} has no quotes in {os.fspath(file)}; expected {expected}")
+    begin = max(int(quotes.ns[0]) for venue in venues for quotes in venue.values())
+    end = min(int(quotes.ns[-1]) for venue in venues for quotes in venue.values())
+    if end <= begin:
+        raise ConfigError("FILE_A FILE_B: expected recordings of the same time; theirs do not overlap")
+    moved = tuple({symbol: _within(quotes, begin, end) for symbol, quotes in venue.items()} for venue in venues)
+    return Session(moved, end - begin)
+
+
+def _within(quotes: Quotes, begin: int, end: int) -> Quotes:
+    first = max(int(np.searchsorted(quotes.ns, begin, "right")) - 1, 0)
+    last = int(np.searchsorted(quotes.ns, end, "right"))
+    cut = slice(first, last)
+    return Quotes(
+        np.maximum(quotes.ns[cut] - begin, 0),
+        quotes.bid[cut],
+        quotes.ask[cut],
+        quotes.bid_size[cut],
+        quotes.ask_size[cut],
+    )
+
+
+def _quotes(
+    source: str | os.PathLike[str],
+    symbols: Sequence[str],
+    protocol: str,
+    begin_ns: int,
+    end_ns: int | None,
+    date: str | None = None,
+) -> dict[str, Quotes]:
+    """Both sides' quotes between two times; as received where the file says when, else as the venue says."""
+    from .._replay import replay
+
+    opened = replay(source, protocol=protocol, records="bbo", symbols=symbols, date=date, batch_records=1 << 16)
+    parts = [batch.bbo for batch in opened]
+    records = np.concatenate(parts) if parts else np.empty(0)
+    found: dict[str, Quotes] = {}
+    if not len(records):
+        return found
+    times = records["ts_recv"] if np.all(records["ts_source"] != 0) else records["ts_event"]
+    times = times.astype(np.int64)
+    whole = (records["bid_price"] != UNDEF_PRICE) & (records["ask_price"] != UNDEF_PRICE) & (times >= begin_ns)
+    if end_ns is not None:
+        whole &= times < end_ns
+    for number in np.unique(records["instrument_id"]):
+        rows = records[whole & (records["instrument_id"] == number)]
+        at = times[whole & (records["instrument_id"] == number)] - begin_ns
+        found[opened.symbols.of(int(number))] = Quotes(
+            at,
+            rows["bid_price"] * _PRICE,
+            rows["ask_price"] * _PRICE,
+            rows["bid_size"].astype(np.int64),
+            rows["ask_size"].astype(np.int64),
+        )
+    return found
