@@ -10,6 +10,7 @@ PYTHON ?= python3
 FUZZ_SECONDS ?= 20
 SEEDS ?= 20000
 SEED ?=
+SECONDS ?= 60
 # Extra arguments, e.g. `make test-python PYTEST_ARGS="-k ring -x"`.
 PYTEST_ARGS ?=
 CARGO_ARGS ?=
@@ -95,6 +96,17 @@ test-loom: | check-tools
 simulate: | check-tools ## sessions over bad networks with bad servers, from seeds: SEEDS=20000, or SEED=123 for one
 	$(if $(SEED),BAREWIRE_SEED=$(SEED),BAREWIRE_SEEDS=$(SEEDS)) \
 	    cargo test -p barewire-engine --locked -q --test simulation $(CARGO_ARGS) -- --nocapture
+
+# Everything comes from Debian's packages, into target/vm; nothing is installed, and no KVM is needed.
+.PHONY: test-vm
+test-vm: | check-tools ## clock, stamp and zero-copy code on emulated cards, in a guest (Debian only; fetches 300 MB once)
+	bash tests/vm/fetch target/vm
+	program=$$(cargo test -p barewire-io --locked -q --features guest --test guest --no-run --message-format=json \
+	    | sed -n 's/.*"executable":"\([^"]*guest-[^"]*\)".*/\1/p') && bash tests/vm/run target/vm "$$program"
+
+.PHONY: torture
+torture: build ## readers in Rust, C and Python, paused and killed, under a writer at full speed: SECONDS=60
+	@$(BIN)/python tests/torture/run.py $(SECONDS)
 
 .PHONY: test-python
 test-python: build $(STAMPS)/requirements-dev
