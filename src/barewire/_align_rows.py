@@ -58,10 +58,10 @@ class Rows:
         )
         for number, (_, symbol) in enumerate(self._legs):
             if not isinstance(symbol, str):
-                self._core.resolve(number, symbol)
+                self._core.resolve(number, int(symbol))
         if not aligned.is_live:
-            for source in range(len(aligned.inputs)):
-                self._resolve(source)
+            for at in range(len(aligned.inputs)):
+                self._resolve(at)
             aligned.resolvers.append(self._resolve)
 
     def _number_of(self, on: str | LegGiven, named: Mapping[str, LegGiven], tolerance_ns: int | None) -> int:
@@ -122,7 +122,7 @@ def _is_leg(leg: object) -> bool:
         isinstance(leg, tuple)
         and len(leg) == 2
         and isinstance(leg[0], str)
-        and (isinstance(leg[1], str) or (isinstance(leg[1], (int, np.integer)) and 0 <= leg[1] < 2**32))
+        and (isinstance(leg[1], str) or (isinstance(leg[1], (int, np.integer)) and 0 <= int(leg[1]) < 2**32))
     )
 
 

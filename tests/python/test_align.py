@@ -93,7 +93,7 @@ class Reference:
 
     def release(self, now: int) -> list[tuple[int, int, int, int, int]]:
         """(input, number, late, held, why) of all that need not be held."""
-        out = []
+        out = list[tuple[int, int, int, int, int]]()
         while True:
             heads = [(queue.waiting[0].place, source) for source, queue in enumerate(self.inputs) if queue.waiting]
             if not heads:
@@ -159,7 +159,9 @@ def test_the_merge_does_what_the_reference_does(
         if source >= inputs:
             continue
         if kind == "push" and not reference.inputs[source].ended:
-            records = records_of([(time, 0) for time in details[1]], first=pushed[source], kinds=STATUS)
+            records = records_of(
+                [(time, 0) for time in details[1]], first=pushed[source], kinds=[STATUS] * len(details[1])
+            )
             if len(records):
                 merge.push(source, records.view(np.uint8), 0, now, details[2])
                 reference.push(source, details[1], now, details[2])
@@ -308,7 +310,7 @@ def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], expect
 
 # --- rows ------------------------------------------------------------------------------------------
 
-LEGS = [("x", "AAA"), ("y", "BBB"), ("x", 9)]
+LEGS: list[tuple[str, str | int]] = [("x", "AAA"), ("y", "BBB"), ("x", 9)]
 NUMBERS = [(0, 7), (1, 8), (0, 9)]
 
 
@@ -326,7 +328,8 @@ def reference_rows(
 ) -> list[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
     """Rows of records in order, one at a time."""
     legs = [LegState() for _ in NUMBERS]
-    bounds, newest, rows = [UNKNOWN, UNKNOWN], 0, []
+    bounds, newest = [UNKNOWN, UNKNOWN], 0
+    rows = list[tuple[tuple[int, ...], list[tuple[int, ...]]]]()
     for record in records:
         newest = max(newest, record["ts_key"])
         mine = [leg for leg, (source, _) in zip(legs, NUMBERS, strict=True) if source == record["source"]]
@@ -355,7 +358,7 @@ def reference_rows(
         if on == "all" and not within:
             continue
         widest = sorted((bounds[source] for source, _ in NUMBERS), reverse=True)[:2]
-        head = (newest, skew, min(sum(widest), UNKNOWN), number, record["late"], int(within))
+        head: tuple[int, ...] = (newest, skew, min(sum(widest), UNKNOWN), number, record["late"], int(within))
         head += (legs[0].stale | legs[1].stale | legs[2].stale,)
         body = [
             (*cast("tuple[int, ...]", leg.quote), newest - leg.key, bounds[source], leg.stale)
@@ -412,8 +415,8 @@ def test_rows_are_what_the_reference_makes_of_the_aligned_records(x: Any, y: Any
             )
     made = barewire.align(inputs()).rows(LEGS, on=LEGS[on] if isinstance(on, int) else on, tolerance=tolerance * 1e-9)
     found = []
-    for batch in made:
-        for row in batch.rows:
+    for rows in made:
+        for row in rows.rows:
             head = row[["ts", "skew_ns", "bound_ns", "leg", "late", "within", "stale"]].item()
             body = row["legs"][["bid_price", "sequence", "age_ns", "bound_ns", "stale"]].tolist()
             found.append((head, body))
