@@ -143,6 +143,10 @@ bench-recovery: build ## what a feed loses and how long it takes to recover, wit
 bench-latency: build ## latency by receive path, over a veth pair when root (BENCH_ARGS=--readme for the README's table)
 	@$(BIN)/python benches/latency.py $(BENCH_ARGS)
 
+.PHONY: bench-handoff
+bench-handoff: build $(PEERS)/installed ## what handing an event over takes, beside iceoryx2 (BENCH_ARGS=--readme for the README's table)
+	@$(BIN)/python benches/handoff.py --peers $(PEERS)/bin/python $(BENCH_ARGS)
+
 .PHONY: instructions
 instructions: | check-tools ## instructions a message on the hot path, counted by callgrind
 	@bash benches/instructions.sh

@@ -33,14 +33,14 @@ from .._events import MboEvent
 from .._native import native
 from .._ring import Ring
 from .._strategy import Strategy
-from ._terminal import note, warn
+from ._terminal import count_text, note, table_text, warn
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Samples = npt.NDArray[np.float64]
 
-__all__ = ["measure"]
+__all__ = ["as_text", "measure"]
 
 STOLEN_LIMIT = 5.0
 """A run from which the host took more of a core than this, in percent, says little."""
@@ -135,6 +135,39 @@ def _row(way: Way) -> dict[str, Any]:
         best["events_per_s"] = 1e9 / best["each_ns"]
     median = {name: statistics.median(figures[name] for figures in all_figures) for name in all_figures[0]}
     return {"name": way.name, "how": way.how, **best, "inconclusive": not conclusive, "median": median}
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The result for people."""
+    columns = {"p50": "p50_ns", "p99": "p99_ns", "p99.9": "p999_ns", "max": "max_ns", "mean 99%": "trimmed_mean_ns"}
+    columns |= {"stddev 99%": "trimmed_stddev_ns", "of bare": "of_bare", "ns an event": "each_ns"}
+    columns |= {"events/s": "events_per_s", "overhead": "overhead_ns", "samples": "samples", "stolen %": "stolen_pct"}
+    rows = []
+    for row in result["results"]:
+        mark = " (?)" if row["inconclusive"] else ""
+        rows.append((f"{row['name']}, best{mark}", *(_figure(row.get(key)) for key in columns.values())))
+        median = {**row["median"], "samples": None}
+        rows.append(("  median", *(_figure(median.get(key)) for key in columns.values())))
+    machine, virtual = result["machine"], ", virtual" if result["machine"]["virtual"] else ""
+    hows = "\n".join(f"{row['name']}: {row['how']}." for row in result["results"])
+    left_out = "".join(f"{name} is left out: {why}\n" for name, why in result["left_out"].items())
+    return (
+        f"{table_text(('ns', *columns), rows)}\n\n{hows}\n\n"
+        "best: the run with the lowest p90 among those of which the host took at most 5%; (?): there was none.\n"
+        "median: of all runs, each figure for itself. 99%: without the worst hundredth of the samples.\n"
+        "of bare: p50, in halves of a bare round trip. ns an event: where many follow each other, at best;\n"
+        "overhead: of it, what a call adds to publication, its two readings of the counter included.\n"
+        f"{left_out}"
+        f"{result['rounds']} rounds, interleaved; {machine['cpu']}, {machine['cores']} cores{virtual}, Linux "
+        f"{machine['kernel']}, Python {machine['python']}; cores {', '.join(map(str, result['cores']))}; single events "
+        f"{result['pace_ns'] / 1e3:g} us apart, through multiprocessing {_QUEUE_PACE_NS / 1e3:g}; {result['clock']}."
+    )
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return count_text(value) if value >= 1000 else f"{value:.3g}"
 
 
 def _machine() -> dict[str, Any]:
@@ -313,12 +346,10 @@ def _send(end: Any, singles: int, items: int) -> None:
     """The other process: single times, then many in a row."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     send = getattr(end, "put", None) or end.send
-    due = time.monotonic_ns() + 50_000_000
     for _ in range(singles):
-        while time.monotonic_ns() < due:
-            pass
+        # Asleep: a loop would keep Python's lock from the thread that a Queue sends with.
+        time.sleep(_QUEUE_PACE_NS / 1e9)
         send(time.monotonic_ns())
-        due = time.monotonic_ns() + _QUEUE_PACE_NS
     time.sleep(0.05)
     for _ in range(items):
         send(time.monotonic_ns())

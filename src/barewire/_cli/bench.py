@@ -12,7 +12,9 @@ from ._terminal import count_text, note, print_json, table_text
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Measure this machine: latency and rates by receive path, decoding, books, the ring.")
+app = typer.Typer(
+    help="Measure this machine: latency and rates by receive path, decoding, books, the ring, handing over."
+)
 
 SecondsOption = Annotated[float, typer.Option(min=0.1, help="How long each run takes.")]
 
@@ -47,6 +49,21 @@ def ring(seconds: SecondsOption = 1.0, as_json: JsonOption = False) -> None:
     from .. import _core
 
     _show(_core.bench_ring(seconds=seconds), as_json)
+
+
+@app.command()
+def handoff(
+    duration: Annotated[float, typer.Option("--duration", "-d", min=0.1, help="Seconds for all of it, about.")] = 20.0,
+    peers: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="A Python that has iceoryx2, to be measured as well.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """From the feed's thread to a strategy: in the loop, in another thread or process, in Python; and others' ways."""
+    from ._handoff import as_text, measure
+
+    result = measure(duration, peers)
+    print_json(result) if as_json else print(as_text(result))
 
 
 PathsOption = Annotated[str, typer.Option(help="Receive paths to compare, with commas.")]

@@ -99,7 +99,7 @@ impl Far {
     ///
     /// Where a ring cannot be made, or the process does not make its own in time.
     pub fn meet(ping: &str, pong: &str, begin: impl FnOnce()) -> Result<Far, RingError> {
-        let mut ping = Producer::create(&small(ping))?;
+        let ping = Producer::create(&small(ping))?;
         begin();
         let until = Instant::now() + PATIENCE;
         loop {
