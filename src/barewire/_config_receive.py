@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from ._config_checks import Table, cpu, unicast, wrong
 
@@ -157,12 +157,6 @@ class DpdkConfig(Table):
         return [] if self.device is None else [(None, self.device)]
 
 
-def _with_a_device(value: DpdkConfig, info: ValidationInfo) -> DpdkConfig:
-    if info.data.get("path") == "dpdk" and value.device is None:
-        raise wrong('expected a [receive.dpdk] table with a device, e.g. device = "0000:03:00.0"')
-    return value
-
-
 def _where_frames_are_seen(value: str | None, info: ValidationInfo) -> str | None:
     if value is not None and info.data.get("path") not in ("packet_mmap", "af_xdp", "dpdk"):
         raise wrong('path "packet_mmap", "af_xdp" or "dpdk" beside it, since sockets see no trailers')
@@ -216,11 +210,13 @@ class ReceiveConfig(Table):
     io_uring: Annotated[IoUringConfig, Field(description="a [receive.io_uring] table")] = IoUringConfig()
     packet_mmap: Annotated[PacketMmapConfig, Field(description="a [receive.packet_mmap] table")] = PacketMmapConfig()
     af_xdp: Annotated[AfXdpConfig, Field(description="a [receive.af_xdp] table")] = AfXdpConfig()
-    dpdk: Annotated[
-        DpdkConfig,
-        AfterValidator(_with_a_device),
-        Field(description="a [receive.dpdk] table", validate_default=True),
-    ] = DpdkConfig()
+    dpdk: Annotated[DpdkConfig, Field(description="a [receive.dpdk] table")] = DpdkConfig()
+
+    @model_validator(mode="after")
+    def _dpdk_has_a_device(self) -> ReceiveConfig:
+        if self.path == "dpdk" and self.dpdk.device is None:
+            raise wrong('expected a [receive.dpdk] table with the device, e.g. device = "0000:03:00.0"')
+        return self
 
     def to_core(self) -> dict[str, Any]:
         """The dictionary that the compiled core takes."""

@@ -159,6 +159,7 @@ _ABOVE = (
     ("socket", "kernel_fragments", "fragments", True),
     ("socket", "kernel_malformed", "bad headers or checksums", True),
     ("socket", "kernel_wrong_source", "from other senders", False),
+    ("socket", "kernel_unrelated", "for others", False),
     ("feed", "packets", "packets", False),
     ("feed", "packets_delivered", "delivered", False),
     ("feed", "packets_ahead", "held, ahead of their turn", False),

@@ -111,8 +111,25 @@ WRONG = [
     (
         "receive.timestamps",
         "yes",
-        'receive.timestamps = "yes": expected whose clock says when packets came: "auto" (the card\'s where it stamps already, '
-        'else the kernel\'s, else the feed\'s own), "hardware" (the card is set up for it), "kernel" or "user"',
+        'receive.timestamps = "yes": expected whose clock says when packets came: "auto" (the card\'s where it stamps '
+        'already, else the kernel\'s, else the feed\'s own), "hardware" (the card is set up for it), "kernel" or "user"',
+    ),
+    (
+        "receive",
+        {"path": "dpdk"},
+        'receive = a table: expected a [receive.dpdk] table with the device, e.g. device = "0000:03:00.0"',
+    ),
+    (
+        "receive",
+        {"dpdk": {"device": "net af_packet"}},
+        'receive.dpdk.device = "net af_packet": expected a device as DPDK has it, "0000:03:00.0" or '
+        '"net_af_packet,iface={interface}" ({interface} is the line\'s), or a table of such by interface: '
+        '{eth0 = "0000:03:00.0"}',
+    ),
+    (
+        "receive",
+        {"dpdk": {"queues": 65}},
+        "receive.dpdk.queues = 65: expected receive queues of each device, 1 to 64",
     ),
     ("ring.capacity", 5000, "ring.capacity = 5000: expected a power of two, e.g. 4096 or 8192"),
     (
@@ -139,12 +156,12 @@ WRONG = [
         "receive.xyz",
         1,
         "receive.xyz: unknown key; expected one of: path, mode, core, rcvbuf_bytes, busy_poll_us, timestamps, "
-        "switch_times, drop_capabilities, io_uring, packet_mmap, af_xdp",
+        "switch_times, drop_capabilities, io_uring, packet_mmap, af_xdp, dpdk",
     ),
     (
         "receive.switch_times",
         "metamako",
-        'receive.switch_times = "metamako": expected path "packet_mmap" or "af_xdp" beside it, since sockets see no '
+        'receive.switch_times = "metamako": expected path "packet_mmap", "af_xdp" or "dpdk" beside it, since sockets see no '
         "trailers",
     ),
     ("fed", {}, "fed: unknown key; did you mean feed?"),
@@ -235,23 +252,6 @@ def test_lines_differ(other: dict[str, Any], message: str) -> None:
         load_config({**GOOD, "lines": [GOOD["lines"][0], {**GOOD["lines"][0], **other}]})
 
 
-@pytest.mark.parametrize("text", ["[feed\nx", "=\n", "[feed]\nprotocol = 'itch-5.0\n"])
-def test_text_that_is_not_toml_says_where(text: str) -> None:
-    with pytest.raises(barewire.ConfigError, match=r"not TOML: .*(at line \d|at end of document)"):
-        load_config(text)
-
-
-def test_a_file_is_named_in_each_line(tmp_path: Path) -> None:
-    path = tmp_path / "feed.toml"
-    path.write_text("[feed]\nprotocol = 3\n")
-    with pytest.raises(barewire.ConfigError) as caught:
-        load_config(path)
-    assert all(line.startswith(f"{path}: ") for line in caught.value.problems)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(barewire.ConfigError, match="byte 0 is not UTF-8"):
-        load_config(str(path))
-    with pytest.raises(FileNotFoundError):
-        load_config(tmp_path / "no.toml")
 def test_the_same_group_by_another_card_is_another_line() -> None:
     first = GOOD["lines"][0]
     config = load_config({**GOOD, "lines": [first, {**first, "name": "B", "interface": "eth7"}]})
@@ -272,6 +272,23 @@ def test_senders_that_contradict_each_other_are_refused() -> None:
         load_config({**GOOD, "lines": [{**line, "allow": ["10.0.0.1"] * 65}]})
 
 
+@pytest.mark.parametrize("text", ["[feed\nx", "=\n", "[feed]\nprotocol = 'itch-5.0\n"])
+def test_text_that_is_not_toml_says_where(text: str) -> None:
+    with pytest.raises(barewire.ConfigError, match=r"not TOML: .*(at line \d|at end of document)"):
+        load_config(text)
+
+
+def test_a_file_is_named_in_each_line(tmp_path: Path) -> None:
+    path = tmp_path / "feed.toml"
+    path.write_text("[feed]\nprotocol = 3\n")
+    with pytest.raises(barewire.ConfigError) as caught:
+        load_config(path)
+    assert all(line.startswith(f"{path}: ") for line in caught.value.problems)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(barewire.ConfigError, match="byte 0 is not UTF-8"):
+        load_config(str(path))
+    with pytest.raises(FileNotFoundError):
+        load_config(tmp_path / "no.toml")
 
 
 def test_the_example_is_what_the_simulator_sends_to() -> None:

@@ -30,13 +30,21 @@ from .namespaces import PROGRAM, WAIT, Net, ip, two_namespaces, until
 from .venue import free_line
 from conftest import skip_or_fail
 
-PATHS = ("kernel", "io_uring", "packet_mmap", "af_xdp")
+PATHS = ("kernel", "io_uring", "packet_mmap", "af_xdp", "dpdk")
+DPDK_LIBRARY = Path(barewire.__file__).parent / "libbarewire_dpdk.so"
 MESSAGES = 50_000
 # Bits of linux/capability.h.
 NEEDED = {
     "packet_mmap": {"CAP_NET_RAW": 13},
     "af_xdp": {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_PERFMON": 38, "CAP_BPF": 39},
+    "dpdk": {"CAP_NET_RAW": 13},
 }
+# A virtual device over the interface: no card, no huge pages.
+DPDK = """
+        [receive.dpdk]
+        device = "net_af_packet,iface={interface},framecnt=1024"
+        huge_pages = false
+"""
 SWITCHS_CLOCK, KERNELS_CLOCK, OWN_CLOCK = 2, 3, 4  # of ts_source
 
 
@@ -50,6 +58,18 @@ def net() -> Iterator[Net]:
     assert not {made.receiver, made.sender} & set(ip("netns", "list").split()), before
 
 
+@pytest.fixture(autouse=True)
+def _one_by_one(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Over net_af_packet no runs of datagrams in one piece, which only a sender on the same machine sends."""
+    if getattr(request.node, "callspec", None) is None or request.node.callspec.params.get("path") != "dpdk":
+        yield
+        return
+    net: Net = request.getfixturevalue("net")
+    ip("-n", net.sender, "link", "set", "dev", net.sending, "gso_max_segs", "1")
+    yield
+    ip("-n", net.sender, "link", "set", "dev", net.sending, "gso_max_segs", "65535")
+
+
 def configuration(
     folder: Path,
     path: str,
@@ -60,6 +80,8 @@ def configuration(
     timeout_us: int = 3_000_000,
 ) -> Path:
     """A feed's file. `more` is of the `[receive]` table."""
+    if path == "dpdk" and not DPDK_LIBRARY.exists():
+        skip_or_fail("needs DPDK's library: make dpdk")
     file = folder / f"{path}-{mode}.toml"
     file.write_text(
         f"""
@@ -87,6 +109,7 @@ def configuration(
         path = "{path}"
         mode = "{mode}"
         {more}
+        {DPDK if path == "dpdk" else ""}
         """
     )
     return file
@@ -176,7 +199,7 @@ def test_every_path_tells_what_was_sent(net: Net, tmp_path: Path, path: str, mod
     assert sum(batch.lost for batch in batches) == 0
     sources = {int(source) for batch in batches for source in set(batch.mbo["ts_source"].tolist())}
     # What a re-request server brought in is stamped by the kernel as well.
-    assert sources - {KERNELS_CLOCK} == {OWN_CLOCK} if path == "af_xdp" else sources == {KERNELS_CLOCK}
+    assert sources - {KERNELS_CLOCK} == {OWN_CLOCK} if path in ("af_xdp", "dpdk") else sources == {KERNELS_CLOCK}
     assert any(line.startswith(("line A", "lines A, B")) for line in heard["receive"])
     assert net.xdp() is None
     assert not ring_file(name).exists()

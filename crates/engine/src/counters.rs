@@ -56,6 +56,9 @@ counters! {
     KernelFragments = "kernel_fragments",
     /// Frames that are no datagram for the feed, where frames are received: bad headers or checksums (never seen by the feed).
     KernelMalformed = "kernel_malformed",
+    /// Frames for others, where all that comes by a device is received: other protocols, groups and ports (never seen by
+    /// the feed).
+    KernelUnrelated = "kernel_unrelated",
     /// Gaps declared.
     Gaps = "gaps",
     /// Messages declared lost. One that comes after all is a duplicate.

@@ -442,7 +442,8 @@ fn flush<R: Receiver>(pipeline: &mut LivePipeline, intake: &Intake<R>) {
     counters.set(Counter::KernelTruncated, received.truncated);
     counters.set(Counter::KernelWrongSource, received.wrong_source);
     counters.set(Counter::KernelFragments, received.fragments);
-    counters.set(Counter::KernelMalformed, received.malformed + received.not_udp + received.other_destination);
+    counters.set(Counter::KernelMalformed, received.malformed);
+    counters.set(Counter::KernelUnrelated, received.not_udp + received.other_destination);
     counters.set(Counter::SwitchTimes, received.switch_times);
     counters.set(Counter::SwitchTimesMissing, received.switch_times_missing);
     counters.set(Counter::SwitchTimesImplausible, received.switch_times_implausible);

@@ -56,12 +56,15 @@ const char *bw_version(void)
 
 /* --- the log ------------------------------------------------------------------------------------ */
 
+/* The first error is the driver's own; those that follow say that it failed. */
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static char log_line[512];
 
-static ssize_t keep_line(void *cookie, const char *text, size_t len)
+static ssize_t keep_error(void *cookie, const char *text, size_t len)
 {
 	(void)cookie;
+	if (rte_log_cur_msg_loglevel() > (int)RTE_LOG_ERR)
+		return (ssize_t)len;
 	size_t end = len;
 	while (end > 0 && (text[end - 1] == '\n' || text[end - 1] == ' '))
 		end--;
@@ -71,14 +74,16 @@ static ssize_t keep_line(void *cookie, const char *text, size_t len)
 	if (end > begin) {
 		size_t kept = RTE_MIN(end - begin, sizeof(log_line) - 1);
 		pthread_mutex_lock(&log_lock);
-		memcpy(log_line, text + begin, kept);
-		log_line[kept] = 0;
+		if (log_line[0] == 0) {
+			memcpy(log_line, text + begin, kept);
+			log_line[kept] = 0;
+		}
 		pthread_mutex_unlock(&log_lock);
 	}
 	return (ssize_t)len;
 }
 
-const char *bw_last_log(void)
+const char *bw_first_error(void)
 {
 	static char copy[sizeof(log_line)];
 	pthread_mutex_lock(&log_lock);
@@ -97,7 +102,7 @@ static void forget_log(void)
 int bw_init(int argc, char **argv, int logs_to_stderr)
 {
 	if (!logs_to_stderr) {
-		static const cookie_io_functions_t functions = { .write = keep_line };
+		static const cookie_io_functions_t functions = { .write = keep_error };
 		FILE *stream = fopencookie(NULL, "w", functions);
 		if (stream == NULL)
 			return -ENOMEM;

@@ -68,8 +68,9 @@ struct bw_port;
 uint32_t bw_abi(void);
 const char *bw_version(void);
 
-/* The last line that DPDK has logged, if `logs_to_stderr` was not asked for; "" before there is one. */
-const char *bw_last_log(void);
+/* The first error that DPDK has logged since it was begun, or since the last port was to be opened; "" for none, and where
+ * `logs_to_stderr` was asked for. */
+const char *bw_first_error(void);
 
 /* Once a process. Changes the calling thread's affinity. */
 int bw_init(int argc, char **argv, int logs_to_stderr);

@@ -4,8 +4,10 @@
 //! for interrupts, which sleeps. No file is left by it, whatever the process ends by: there is no process beside it that
 //! could want one.
 
+use std::env;
 use std::ffi::{CString, c_char};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -16,8 +18,6 @@ use crate::affinity;
 
 /// Memory where huge pages are not to be had, MiB: some ten receivers' worth.
 const DEFAULT_MEMORY_MIB: u32 = 256;
-/// Where DPDK makes its folder, whether it puts anything there or not.
-const RUN: &str = "/var/run/dpdk";
 
 /// What was begun.
 #[derive(Clone, Debug)]
@@ -60,6 +60,18 @@ fn free_huge_pages() -> bool {
     sizes.flatten().filter_map(free).any(|count| count.trim().parse().is_ok_and(|count: u64| count > 0))
 }
 
+/// Where DPDK makes a folder, whether it puts anything there or not.
+fn run_folder() -> PathBuf {
+    let named = |name| env::var_os(name).map(PathBuf::from);
+    // SAFETY: getuid takes nothing and cannot fail.
+    let is_root = unsafe { libc::getuid() } == 0;
+    let parent = named("RUNTIME_DIRECTORY").or_else(|| match is_root {
+        true => Some("/var/run".into()),
+        false => named("XDG_RUNTIME_DIR"),
+    });
+    parent.unwrap_or_else(|| "/tmp".into()).join("dpdk")
+}
+
 fn start(library: &'static Library, memory: Memory, options: &DpdkOptions) -> Result<(), DpdkError> {
     let cores = affinity::allowed().unwrap_or_else(|_| vec![0]);
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
@@ -88,10 +100,11 @@ fn start(library: &'static Library, memory: Memory, options: &DpdkOptions) -> Re
     };
     let thread = thread::Builder::new().name("barewire-dpdk".into()).spawn(run);
     let result = thread.map_or(-libc::EAGAIN, |thread| thread.join().unwrap_or(-libc::EIO));
-    // Left empty: others' files keep it.
-    let _ = fs::remove_dir(format!("{RUN}/rte")).and_then(|()| fs::remove_dir(RUN));
+    // Made, and left empty. Others' files keep it.
+    let folder = run_folder();
+    let _ = fs::remove_dir(folder.join("rte")).and_then(|()| fs::remove_dir(folder));
     match result {
         0 => Ok(()),
-        code => Err(DpdkError::Eal { memory, said: library.last_log(), error: library::error(code) }),
+        code => Err(DpdkError::Eal { memory, said: library.first_error(), error: library::error(code) }),
     }
 }

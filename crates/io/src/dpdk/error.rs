@@ -28,7 +28,7 @@ pub enum DpdkError {
     Eal {
         /// The memory that was asked for.
         memory: Memory,
-        /// What it said last.
+        /// What it said.
         said: String,
         /// Its reason.
         error: io::Error,
@@ -55,7 +55,7 @@ pub enum DpdkError {
         device: String,
         /// DPDK's function.
         call: String,
-        /// What it said last.
+        /// What it said.
         said: String,
         /// Its reason.
         error: io::Error,

@@ -118,7 +118,7 @@ macro_rules! functions {
 
 functions! {
     fn version as bw_version() -> *const c_char;
-    fn last_log as bw_last_log() -> *const c_char;
+    fn first_error as bw_first_error() -> *const c_char;
     fn init as bw_init(argc: c_int, argv: *mut *mut c_char, logs_to_stderr: c_int) -> c_int;
     fn open as bw_port_open(config: *const PortConfig, out: *mut RawPort, info: *mut PortInfo, what: *mut *const c_char) -> c_int;
     fn close as bw_port_close(port: RawPort);
@@ -157,10 +157,10 @@ impl Library {
         unsafe { text((self.version)()) }
     }
 
-    /// What DPDK said last.
-    pub(super) fn last_log(&self) -> String {
+    /// What DPDK said of the last failure.
+    pub(super) fn first_error(&self) -> String {
         // SAFETY: the library's text; who asks holds DPDK's lock.
-        unsafe { text((self.last_log)()) }
+        unsafe { text((self.first_error)()) }
     }
 }
 
@@ -218,7 +218,10 @@ pub fn beside_this_code() -> Option<PathBuf> {
     Some(Path::new(OsStr::from_bytes(file.to_bytes())).parent()?.join(FILE))
 }
 
-/// What a function's result says.
+/// What a function's result says. Drivers return -1 for want of a reason, which is not to pass for EPERM.
 pub(super) fn error(code: c_int) -> std::io::Error {
-    std::io::Error::from_raw_os_error(-code)
+    match code {
+        -1 => std::io::Error::other("no reason given"),
+        _ => std::io::Error::from_raw_os_error(-code),
+    }
 }

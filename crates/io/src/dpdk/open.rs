@@ -224,7 +224,7 @@ fn probe(
         // SAFETY: it has just been opened.
         return Ok((unsafe { Port::new(eal.library, raw, options.queues, lines) }, info));
     }
-    let said = eal.library.last_log();
+    let said = eal.library.first_error();
     drop(lock);
     // SAFETY: the library's text.
     let call = unsafe { library::text(call) };
