@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from .._errors import BarewireError, ConfigError, ProtocolError
-from . import bench, clock, demo, doctor, inspect, replay, run, sim
+from . import bench, clock, demo, doctor, inspect, replay, run, sim, study
 from ._terminal import error
 
 __all__ = ["main", "run_command_line"]
@@ -55,6 +55,7 @@ app.command(short_help="A live feed from a configuration file.")(run.run)
 app.command(short_help="A file through the engine: books, events, statistics.")(replay.replay)
 app.command(short_help="Every message of a file, a line or a JSON object each.")(inspect.inspect)
 app.command(short_help="A simulated exchange that publishes multicast.")(sim.sim)
+app.command(short_help="What latency is worth to a strategy, before and after.")(study.study)
 app.add_typer(bench.app, name="bench", short_help="How fast this machine is.")
 app.add_typer(clock.app, name="clock", short_help="A site's clocks, planned, watched and compared.")
 app.command(short_help="What this machine would give a feed, and what to change.")(doctor.doctor)

@@ -148,7 +148,7 @@ def _first(groups: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> npt.
 def _books_at(
     first: Quotes, second: Quotes, buy_second: npt.NDArray[np.bool_], when: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], ...]:
-    """What the two orders meet: the ask of the one venue, the bid of the other, shares, and the wider spread of both."""
+    """What the two orders meet: one venue's ask, the other's bid, shares, and the wider spread of both."""
     i, j = _index(first.ns, when), _index(second.ns, when)
     ask = np.where(buy_second, second.ask[j], first.ask[i])
     bid = np.where(buy_second, first.bid[i], second.bid[j])

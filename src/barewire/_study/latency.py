@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Latency", "of_ccdf", "of_mean", "parse_latency", "rows_of", "seen"]
 
 _PARTS = 8  # of the time over which latencies are alike
-_EXPECTED = "MEAN/DEVIATION such as 250us/45us, or a file that 'barewire bench latency --json' wrote (FILE:PATH chooses)"
+_EXPECTED = (
+    "MEAN/DEVIATION such as 250us/45us, or a file that 'barewire bench latency --json' wrote (FILE:PATH chooses)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Latency:
         family: where it comes from: "log-normal" or "measured".
         shares: ascending, from 0 to 1, shape (n,).
         ns: the latency below which each share lies, shape (n,).
-        correlation_ns: how long a queue takes to empty: packets closer together than this have latencies that are alike.
+        correlation_ns: how long a queue takes to empty: those of packets closer together are alike.
         burst_loss: share of the quotes lost where they come closest together, in the busiest twentieth of milliseconds.
     """
 
@@ -53,7 +55,7 @@ class Latency:
         """The standard deviation."""
         return math.sqrt(max(float(np.trapezoid(self.ns**2, self.shares)) - self.mean_ns**2, 0.0))
 
-    def quantile(self, share: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def quantile(self, share: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The latency below which this share of packets lies, ns."""
         return np.asarray(np.interp(share, self.shares, self.ns))
 

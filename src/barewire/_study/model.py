@@ -18,7 +18,7 @@ from .session import DEFAULT_PAIR, Market, Session, simulated
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["INTERVALS_NS", "STRATEGIES", "Plan", "Study", "interval", "mean_of", "run"]
+__all__ = ["INTERVALS_NS", "STRATEGIES", "Plan", "Study", "interval", "mean_of", "run", "summary"]
 
 STRATEGIES = ("pairs", "arbitrage")
 INTERVALS_NS = (500_000, 1_000_000, 2_000_000, 5_000_000)
@@ -52,8 +52,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What came of it: `figures[name]` has shape (seeds, 2), before and after; `by_interval[interval_ns]` the hedge errors
-    at other sampling intervals, percent."""
+    """What came of it: a row a seed, before and after.
+
+    Attributes:
+        plan: what was asked for.
+        figures: by name, see `run_pair` and `run_arbitrage`; each of shape (seeds, 2).
+        by_interval: the hedge errors at other sampling intervals, by these in ns; percent, each of shape (seeds, 2).
+        true_ratio: of simulated sessions.
+    """
 
     plan: Plan
     figures: dict[str, npt.NDArray[np.float64]]
@@ -61,8 +67,8 @@ class Study:
     true_ratio: float | None
 
 
-def run(plan: Plan, tell: Callable[[int, int], None] = lambda done, of: None) -> Study:
-    """Runs a study; `tell` is called after each seed. Raises ConfigError."""
+def run(plan: Plan, tell: Callable[[int, int], None] | None = None) -> Study:
+    """Runs a study; `tell` is called after each seed with how many are done, and of how many. Raises ConfigError."""
     venues = 2 if "arbitrage" in plan.strategies else 1
     rows: list[tuple[list[dict[str, float]], dict[int, list[float]], float | None]] = []
 
@@ -72,13 +78,14 @@ def run(plan: Plan, tell: Callable[[int, int], None] = lambda done, of: None) ->
         errors = {}
         if "pairs" in plan.strategies:
             errors = {interval_ns: _errors(plan, session, interval_ns, seed) for interval_ns in INTERVALS_NS}
-        return found, errors, session.truth and session.truth.hedge_ratio
+        return found, errors, session.truth.hedge_ratio if session.truth is not None else None
 
     # Generating, decoding and most of numpy leave the interpreter's lock alone.
     with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 4)) as pool:
         for number, row in enumerate(pool.map(one, plan.seeds), 1):
             rows.append(row)
-            tell(number, len(plan.seeds))
+            if tell is not None:
+                tell(number, len(plan.seeds))
     names = dict.fromkeys(name for found, _, _ in rows for part in found for name in part)
     figures = {name: np.array([[part.get(name, np.nan) for part in found] for found, _, _ in rows]) for name in names}
     by_interval = {ns: np.array([errors[ns] for _, errors, _ in rows]) for ns in INTERVALS_NS if rows[0][1]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from .._core import Simulator
 
-__all__ = ["DEFAULT_PAIR", "Market", "Quotes", "Session", "Truth", "recorded", "simulated"]
+__all__ = ["DEFAULT_PAIR", "LISTED", "Market", "Quotes", "Session", "Truth", "recorded", "simulated", "simulator"]
 
 DEFAULT_PAIR = ("AAPL", "MSFT")
+LISTED = 100
+"""Instruments that are listed in the order of their activity, among which a pair is looked for."""
 _OPEN_NS = 34_200 * 10**9  # 09:30, of a day of which midnight is 0
 _CLOSE_NS = 57_300 * 10**9  # 15:55, by when simulated trading has long ended
 _PRICE = 1e-9
@@ -80,7 +82,6 @@ class Session:
     venues: tuple[dict[str, Quotes], ...]
     span_ns: int
     truth: Truth | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +98,17 @@ class Market:
         live_orders: about how many rest at a venue.
     """
 
-    seconds: float = 20.0
+    seconds: float = 10.0
     volatility: int = 1000
     rate: int = 5_000
     venue_lag_ns: int = 300_000
     instrument_lag_ns: int = 20_000
-    instruments: int = 4
+    instruments: int = 2
     live_orders: int = 1_000
 
 
 def simulator(market: Market, seed: int, venue: int, **options: Any) -> Simulator:
-    """One venue of a simulated market."""
+    """One venue of a simulated market, numbered from 1."""
     from .._cli.sim import simulator_config
 
     return _core.Simulator(
@@ -129,7 +130,7 @@ def simulator(market: Market, seed: int, venue: int, **options: Any) -> Simulato
 
 
 def hedge_ratio(truth: Sequence[dict[str, Any]], first: str, second: str) -> float:
-    """What a move of `second` says of a move of `first`, from what moves them; sectors move half as much as the market."""
+    """What a move of `second` says of one of `first`, from what moves them; sectors move half as much as the market."""
     by_symbol = {row["symbol"]: row for row in truth}
     missing = [symbol for symbol in (first, second) if symbol not in by_symbol]
     if missing:
@@ -201,10 +202,10 @@ def _quotes(
 
     opened = replay(source, protocol=protocol, records="bbo", symbols=symbols, date=date, batch_records=1 << 16)
     parts = [batch.bbo for batch in opened]
-    records = np.concatenate(parts) if parts else np.empty(0)
     found: dict[str, Quotes] = {}
-    if not len(records):
+    if not parts:
         return found
+    records: npt.NDArray[np.void] = np.concatenate(parts)
     times = records["ts_recv"] if np.all(records["ts_source"] != 0) else records["ts_event"]
     times = times.astype(np.int64)
     whole = (records["bid_price"] != UNDEF_PRICE) & (records["ask_price"] != UNDEF_PRICE) & (times >= begin_ns)
