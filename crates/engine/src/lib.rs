@@ -14,6 +14,7 @@
 //!
 //! What it does *not* do: know Python, read configuration files, print.
 
+pub mod align;
 pub mod bench;
 pub mod clock;
 pub mod counters;
