@@ -17,8 +17,8 @@ _MICROSECOND = 1_000
 class Clock:
     """The clock behind `ts_recv` at this moment, and how far it may be off, either way.
 
-    The bounds are told by the receive path and by the kernel, not measured from the data: barewire's docs/clocks.md says
-    how each is come by.
+    The bounds are told by the receive path and by the kernel, not measured from the data; docs/clocks.md says how each
+    is come by.
 
     Attributes:
         source: which clock stamps packets: "nic", "capture", "kernel" or "user"; "none" where nothing is known.
@@ -40,9 +40,8 @@ class Clock:
         return self.bound_ns + self.utc_bound_ns
 
     def __str__(self) -> str:
-        utc = (
-            "nobody keeps the system's clock on UTC" if self.utc_bound_ns is None else _within(self.utc_bound_ns, "UTC")
-        )
+        unknown = "the system's own error is not known"
+        utc = unknown if self.utc_bound_ns is None else _within(self.utc_bound_ns, "UTC")
         if self.bound_ns is None:
             return f"{self.source}, of unknown error; {utc}"
         return f"{self.source}, {_within(self.bound_ns, 'the system')}; {utc}"
@@ -54,11 +53,13 @@ def _within(bound_ns: int, what: str) -> str:
 
 
 def clock_of(stats: Mapping[str, int]) -> Clock:
-    """The clock that a feed's statistics tell of; a ring of another version's feed may tell nothing."""
+    """The clock that a feed's statistics tell of. Nothing is known of one that has only just begun, or of a replay's."""
 
     def bound(name: str) -> int | None:
         value = stats.get(name, _UNKNOWN)
         return None if value == _UNKNOWN else value
 
     source = TS_SOURCES.get(stats.get("clock_source", 0), "none")
+    if source == "none":
+        return Clock(source, None, None)
     return Clock(source, bound("clock_bound_ns"), bound("clock_utc_bound_ns"))
