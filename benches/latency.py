@@ -1,9 +1,10 @@
-"""Latency by receive path, as `barewire bench latency` measures it, and the table of it for the README.
+"""Latency, rates, bursts and drain by receive path, and the README's tables of them.
 
-``make bench-latency`` runs it as root on a quiet machine; ``BENCH_ARGS=--readme`` puts the table into README.md. Other
-arguments are handed on: ``BENCH_ARGS="--readme --rate 1M --pin 2,3"``.
+``make bench-latency`` runs it as root on a quiet machine, in some four minutes; ``BENCH_ARGS=--readme`` puts the tables
+into README.md. Other arguments go to `barewire bench latency`, ``--pin`` and ``--sender`` to all commands:
+``BENCH_ARGS="--readme --pin 2,3"``.
 
-    python benches/latency.py [--readme] [--output NAME.json] [arguments of `barewire bench latency`]
+    python benches/latency.py [--readme] [--only latency|rates] [--output NAME.json] [arguments of `bench latency`]
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BAREWIRE = Path(sys.executable).with_name("barewire")
-BEGIN, END = "<!-- bench-latency -->", "<!-- /bench-latency -->"
 COLUMNS = {
     "mean": "mean_us",
     "standard deviation": "stddev_us",
@@ -28,14 +28,49 @@ COLUMNS = {
     "mean of the best 99%": "trimmed_mean_us",
     "their deviation": "trimmed_stddev_us",
 }
+BUSY = ["latency", "--paths", "legacy,af_xdp", "--rate", "1M", "--runs", "3"]
+RATE = ["rate", "--paths", "legacy,kernel,af_xdp", "--messages-per-packet", "1,10", "--duration", "0.5"]
+BURST = ["burst", "--paths", "legacy,kernel,af_xdp", "--rate", "1M", "--duration", "0.01"]
+SUSTAIN = ["sustain", "--paths", "af_xdp", "--rate", "5M", "--duration", "60"]
+DRAIN = ["drain", "--rounds", "6"]
+
+
+def measured(arguments: list[str]) -> dict[str, Any]:
+    """One command's JSON. `sustain` says with 1 that something was lost, which is a result, too."""
+    ran = subprocess.run([str(BAREWIRE), "bench", *arguments, "--json"], check=False, stdout=subprocess.PIPE, text=True)
+    if ran.returncode and not (arguments[0] == "sustain" and ran.stdout):
+        sys.exit(ran.returncode)
+    result: dict[str, Any] = json.loads(ran.stdout)
+    return result
 
 
 def figure(us: float) -> str:
     return f"{us:,.2f}" if us < 100 else f"{us:,.0f}"
 
 
-def table(result: dict[str, Any]) -> str:
-    """The README's table."""
+def million(count: float) -> str:
+    return f"{count / 1e6:,.2f}"
+
+
+def by_path(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["path"]: row for row in result["results"]}
+
+
+def where(result: dict[str, Any]) -> str:
+    machine, pin = result["machine"], result["pin"]
+    cores = f"{machine['cores']} cores{', virtual' if machine['virtual'] else ''}"
+    sender = {"program": "a program in the kernel", "udp": "a UDP socket"}[result["sender"]]
+    return (
+        f"{machine['cpu']}, {cores}, Linux {machine['kernel']}, over {result['network']}, sent by {sender}; "
+        f"sender on core {pin['sender']}, receiver on {pin['receiver']}, legacy's strategy on {pin['legacy_strategy']}"
+    )
+
+
+def command(arguments: list[str]) -> str:
+    return "make bench-latency" + (f' BENCH_ARGS="{" ".join(arguments)}"' if arguments else "")
+
+
+def latency_table(result: dict[str, Any], arguments: list[str]) -> str:
     lines = [
         f"| path | run | {' | '.join(COLUMNS)} | of legacy's mean | lost |",
         f"| --- | --- |{' ---: |' * (len(COLUMNS) + 2)}",
@@ -49,42 +84,168 @@ def table(result: dict[str, Any]) -> str:
         median = " | ".join(figure(row["median"][name]) for name in COLUMNS.values())
         lines.append(f"| **{row['path']}** | best{mark} | {best} | {share} | {lost} |")
         lines.append(f"| | median | {median} | | |")
-    machine, pin = result["machine"], result["pin"]
     stolen = [run["stolen_pct"] for row in result["results"] for run in row["runs"]]
-    virtual = ", virtual" if machine["virtual"] else ""
-    command = "make bench-latency" + (f' BENCH_ARGS="{" ".join(result["arguments"])}"' if result["arguments"] else "")
+    first = result["results"][0]
     return "\n".join(lines) + (
-        f"\n\nMicroseconds. {machine['cpu']}, {machine['cores']} cores{virtual}, Linux {machine['kernel']}, over "
-        f"{result['network']}; sender on core {pin['sender']}, receiver on {pin['receiver']}, legacy's strategy on "
-        f"{pin['legacy_strategy']}; {result['results'][0]['offered_msgs_per_s']:,.0f} messages a second offered, "
-        f"{result['results'][0]['messages_per_packet']:.1f} a packet; {result['runs_each']} runs of "
-        f"{result['duration_s']:g} s each, interleaved; {result['clock']}. Best: the lowest p90 of those runs of "
-        f"which the host took at most 5% of a core; (?): there was none. The host took "
-        f"{sum(stolen) / len(stolen):.1f}% on average, {max(stolen):.1f}% at worst. Command: `{command}`."
+        f"\n\nMicroseconds. {where(result)}; {first['offered_msgs_per_s']:,.0f} messages a second offered, "
+        f"{first['messages_per_packet']:.1f} a packet; {result['runs_each']} runs of {result['duration_s']:g} s each, "
+        f"interleaved; {result['clock']}. Best: the lowest p90 of those runs of which the host took at most 5% of a "
+        f"core; (?): there was none. The host took {sum(stolen) / len(stolen):.1f}% on average, {max(stolen):.1f}% at "
+        f"worst. Command: `{command(arguments)}`."
     )
+
+
+def rates_table(found: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| what | path | messages a packet | | of legacy's | lost | limit |",
+        "| --- | --- | ---: | --- | ---: | ---: | --- |",
+    ]
+
+    def line(what: str, row: dict[str, Any], said: str, lost: str, limit: str) -> None:
+        times = row.get("times_legacy")
+        ratio = f"{times:.1f}" if times and row["path"] != "legacy" else ""
+        per_packet = row["most_messages_per_packet"]
+        lines.append(f"| {what} | **{row['path']}** | {per_packet} | {said} | {ratio} | {lost} | {limit} |")
+
+    for row in found["rate"]["results"]:
+        said = f"{million(row['rate_msgs_per_s'])} million messages a second"
+        line("highest rate without a loss", row, said, f"0 of {row['sent']:,}", row["limited_by"])
+    burst = found["burst"]
+    for row in burst["results"]:
+        said = f"{row['burst_ms']:.3g} ms survived at {million(row['rate_of_longest_msgs_per_s'])} million a second"
+        lost = f"{row['lost_of_longest']:,} of {row['sent_of_longest']:,}"
+        line(f"a burst of {1e3 * burst['longest_s']:g} ms", row, said, lost, row["limited_by"])
+    for row in found["sustain"]["results"]:
+        said = f"{million(row['rate_msgs_per_s'])} million messages a second for {row['seconds']:.0f} s"
+        lost = f"{row['lost']:,} of {row['sent']:,}"
+        line("decoded, booked, published, read", row, said, lost, row["limited_by"])
+    for row in found["drain"]["results"]:
+        said = f"{million(row['packets_per_s'])} million packets a second"
+        line("a full queue emptied", row, said, f"{row['lost']:,} of {row['sent']:,}", "")
+    return "\n".join(lines)
+
+
+def goals(found: dict[str, dict[str, Any]]) -> str:
+    """Every aim, what was measured, and where it was missed, by how much and who was the limit."""
+    said = []
+
+    def goal(aim: str, value: float, bound: float, unit: str, *, at_most: bool, why: str) -> None:
+        reached = value <= bound if at_most else value >= bound
+        text = f"- {aim}: {value:,.3g}{unit}, aimed at {'at most' if at_most else 'at least'} {bound:g}{unit}: "
+        by = 100 * (value / bound - 1) if at_most else 100 * (1 - value / bound)
+        said.append(text + ("reached." if reached else f"**missed** by {by:.0f}%. {why}"))
+
+    latencies, busy = by_path(found["latency"]), by_path(found["busy"])
+    ratios = latencies["af_xdp"].get("of_legacy", {}) if "af_xdp" in latencies else {}
+    veth = (
+        "Over a veth pair the kernel's work for a packet, its copy and the messages before it in the packet count, too."
+    )
+    disturbed = "One interruption by the host makes it up."
+    for name, key, bound, why in (
+        ("mean", "mean_us", 5, veth),
+        ("p50", "p50_us", 9, veth),
+        ("standard deviation", "stddev_us", 5, disturbed),
+    ):
+        if ratios.get(key):
+            goal(f"AF_XDP's {name}, of legacy's", 100 * ratios[key], bound, "%", at_most=True, why=why)
+    if "af_xdp" in busy:
+        row = busy["af_xdp"]
+        what = "AF_XDP's {} of the best 99% at 1,000,000 messages a second"
+        goal(what.format("mean"), row["trimmed_mean_us"], 5, " us", at_most=True, why=veth)
+        goal(what.format("deviation"), row["trimmed_stddev_us"], 1, " us", at_most=True, why=disturbed)
+    for row in found["rate"]["results"]:
+        if row["path"] == "af_xdp" and row["times_legacy"]:
+            aim = f"AF_XDP's loss-free rate, of legacy's, {row['most_messages_per_packet']} a packet"
+            why = f"The limit was the {row['limited_by']}."
+            goal(aim, row["times_legacy"], 5, " times", at_most=False, why=why)
+    for row in found["sustain"]["results"]:
+        lost = row["lost"] or (row["limited_by"] != "nobody" and 1)
+        text = (
+            f"- {row['path']}, {million(row['rate_msgs_per_s'])} million messages a second for {row['seconds']:.0f} s"
+        )
+        verdict = (
+            "reached." if not lost else f"**missed**: {row['lost']:,} lost; the limit was the {row['limited_by']}."
+        )
+        said.append(f"{text}, aimed at 5 million for 60 s without a loss: {verdict}")
+    drained = by_path(found["drain"]).get("af_xdp")
+    if drained and drained["times_legacy"]:
+        aim = "AF_XDP's emptying of a full queue, of legacy's"
+        why = "A packet costs two misses of the cache and a checksum."
+        goal(aim, drained["times_legacy"], 50, " times", at_most=False, why=why)
+    bursts = by_path(found["burst"])
+    if "af_xdp" in bursts and "legacy" in bursts:
+        kept, lost = bursts["af_xdp"]["survives"], bursts["legacy"]["lost_of_longest"] > 0
+        verdict = (
+            "reached."
+            if kept and lost
+            else f"**missed**: AF_XDP {'kept' if kept else 'lost'}, legacy {'lost' if lost else 'kept'}."
+        )
+        said.append(
+            "- A burst of ten times 1,000,000 messages a second for 10 ms, which AF_XDP survives and legacy does not: "
+            + verdict
+        )
+    return "\n".join(said)
+
+
+def rates(found: dict[str, dict[str, Any]], arguments: list[str]) -> str:
+    result = found["rate"]
+    buffers = (
+        f"{result['buffer_bytes'] >> 20} MiB a path for packets that wait, {found['sustain']['buffer_bytes'] >> 20}"
+    )
+    stolen = [row["stolen_pct"] for name in ("rate", "burst", "sustain") for row in found[name]["results"]]
+    commands = "`, `".join(f"barewire bench {' '.join(arguments)}" for arguments in (RATE, BURST, SUSTAIN, DRAIN))
+    return (
+        f"{rates_table(found)}\n\n{where(result)}; {buffers} MiB for the 60 seconds. Limit: who could not do more; "
+        f"over a veth pair the kernel's receive work is done on the sender's core, and counts as the sender's. "
+        f"The host took {max(stolen):.1f}% of a core at worst. Commands: `{commands}`; all of it: "
+        f"`{command(arguments)}`.\n\n"
+        f"What was aimed at:\n\n{goals(found)}"
+    )
+
+
+def put(name: str, text: str) -> None:
+    """Replaces what README.md has between a name's two marks."""
+    readme = ROOT / "README.md"
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, following = readme.read_text().partition(begin)
+    _, closed, after = following.partition(end)
+    if not (found and closed):
+        sys.exit(f"README.md: expected {begin} and {end}")
+    readme.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+    parser.add_argument(
+        "--only", choices=("latency", "rates"), help="`latency`: no rates; `rates`: a short look at latency"
+    )
     parser.add_argument("--output", type=Path, help="write the JSON here")
+    parser.add_argument("--pin", help="SENDER,RECEIVER: their cores")
+    parser.add_argument("--sender", help="program, udp or auto")
     options, rest = parser.parse_known_args()
-    command = [str(BAREWIRE), "bench", "latency", "--json", *rest]
-    ran = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if ran.returncode:
-        sys.exit(ran.returncode)
-    result = {**json.loads(ran.stdout), "arguments": rest}
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
-    text = table(result)
+    common = [word for name in ("pin", "sender") if (value := getattr(options, name)) for word in (f"--{name}", value)]
+    quick = ["--paths", "legacy,af_xdp", "--runs", "2"] if options.only == "rates" else []
+    found = {"latency": measured(["latency", *quick, *rest, *common])}
+    text = latency_table(found["latency"], [*rest, *common])
     print(text)
-    if options.readme:
-        readme = ROOT / "README.md"
-        before, begin, following = readme.read_text().partition(BEGIN)
-        _, end, after = following.partition(END)
-        if not (begin and end):
-            sys.exit(f"README.md: expected {BEGIN} and {END}")
-        readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    if options.readme and options.only != "rates":
+        put("bench-latency", text)
+    if options.only != "latency":
+        for name, arguments in (
+            ("busy", BUSY),
+            ("rate", RATE),
+            ("burst", BURST),
+            ("sustain", SUSTAIN),
+            ("drain", DRAIN),
+        ):
+            found[name] = measured([*arguments, *common])
+        text = rates(found, [*rest, *common])
+        print(f"\n{text}")
+        if options.readme:
+            put("bench-rate", text)
+    if options.output:
+        options.output.write_text(json.dumps({**found, "arguments": rest}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ use crate::recovery::NoServices;
 
 /// How long a wait lasts before a stop is looked for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(20);
-/// Packets that may wait for the strategy's thread; what comes then is dropped, and counted.
-const CAPACITY: usize = 1 << 16;
+/// What a packet in the queue counts as, bytes: as many wait there as AF_XDP has frames for.
+const SLOT_BYTES: usize = 2048;
 
 /// A packet on its way to the strategy's thread.
 #[derive(Debug)]
@@ -36,13 +36,21 @@ pub(super) struct Packet {
 }
 
 /// The queue between the two threads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct HandOff {
     packets: Mutex<VecDeque<Packet>>,
     came: Condvar,
+    /// Packets that may wait for the strategy's thread; what comes then is dropped, and counted.
+    capacity: usize,
 }
 
 impl HandOff {
+    pub(super) fn new(config: &RunConfig) -> HandOff {
+        // Of the memory for packets that wait, a socket is asked for half.
+        let capacity = (2 * config.rcvbuf_bytes / SLOT_BYTES).max(1);
+        HandOff { packets: Mutex::default(), came: Condvar::new(), capacity }
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Packet>> {
         // The queue is whole whenever a thread may panic.
         self.packets.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,7 +59,7 @@ impl HandOff {
     /// Hands a packet over. `false` when there is no room.
     pub(super) fn push(&self, packet: Packet) -> bool {
         let mut packets = self.lock();
-        if packets.len() >= CAPACITY {
+        if packets.len() >= self.capacity {
             return false;
         }
         packets.push_back(packet);
@@ -62,7 +70,7 @@ impl HandOff {
 
     /// Whether there is room for another packet.
     pub(super) fn has_room(&self) -> bool {
-        self.lock().len() < CAPACITY
+        self.lock().len() < self.capacity
     }
 
     /// Waits for a packet.
@@ -118,7 +126,7 @@ pub(super) fn two_threads<T>(
     mut receive: impl FnMut(&HandOff) -> io::Result<T>,
     strategy: impl FnOnce(&mut Feed, &HandOff) -> Result<(), RunError> + Send,
 ) -> Result<(), RunError> {
-    let hand_off = &HandOff::default();
+    let hand_off = &HandOff::new(config);
     thread::scope(|scope| {
         let strategy = thread::Builder::new().name("barewire-legacy".to_owned()).spawn_scoped(scope, move || {
             // However it ends, the receiving thread is not left waiting.
@@ -132,9 +140,13 @@ pub(super) fn two_threads<T>(
             if shared.is_stopped() || shared.is_done() {
                 break Ok(());
             }
-            if let Err(error) = receive(hand_off) {
-                shared.give_up();
-                break Err(error);
+            match receive(hand_off) {
+                // Once everything is here, a server may close its stream as it likes.
+                Err(error) if !shared.is_done() => {
+                    shared.give_up();
+                    break Err(error);
+                }
+                _ => {}
             }
         };
         strategy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

@@ -106,7 +106,7 @@ impl Visitor for Emptied<'_> {
 
 /// The old way: the queue between the threads is emptied as well.
 fn legacy(mut receiver: LegacyReceiver, config: &RunConfig, shared: &Shared<'_>) -> Result<Drained, RunError> {
-    let (hand_off, done) = (&HandOff::default(), &AtomicBool::new(false));
+    let (hand_off, done) = (&HandOff::new(config), &AtomicBool::new(false));
     let messages = filled(shared);
     thread::scope(|scope| {
         let strategy = scope.spawn(move || {
