@@ -47,7 +47,8 @@ def table(result: dict[str, Any]) -> str:
         f"\n\nNanoseconds. A call in the loop adds to publication: {overhead}. {machine['cpu']}, {machine['cores']} "
         f"cores{virtual}, Linux {machine['kernel']}, Python {machine['python']}; {result['rounds']} rounds, "
         f"interleaved; single events {result['pace_ns'] / 1e3:g} us apart. The run with the lowest p90 of those of "
-        f"which the host took at most {result['stolen_limit_pct']:g}% of a core; (?): there was none. Command: `{command}`."
+        f"which the host took at most {result['stolen_limit_pct']:g}% of a core; (?): there was none. "
+        f"Command: `{command}`."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -73,6 +74,74 @@ def test_follow(config: Path) -> None:
     last = done.stdout.splitlines()[-1]
     assert "the feed is alive" in last
     assert int(last.split()[0]) > 100
+
+
+@pytest.mark.usefixtures("exchange")
+def test_follow_goes_on_with_the_next_feed(config: Path) -> None:
+    with feed(config) as name:
+        command = [sys.executable, "-u", str(EXAMPLES / "follow.py"), name, "6"]
+        follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert follower.stdout is not None
+        lines = [follower.stdout.readline()]
+    with feed(config):
+        lines += follower.stdout.readlines()
+        assert follower.wait(timeout=60) == 0
+    said = "".join(lines)
+    assert "waiting for the next one" in said
+    assert "the feed is back, in epoch" in said
+    counts = [int(line.split()[0]) for line in lines if " records, " in line]
+    assert 0 < counts[0] < counts[-1]
+
+
+@pytest.mark.usefixtures("exchange")
+def test_asyncio(config: Path) -> None:
+    with feed(config) as name:
+        lines = output(sys.executable, EXAMPLES / "asyncio_quotes.py", name, "2.5")
+    assert any(line.startswith("trade ") for line in lines)
+    assert any(line.startswith("quote ") for line in lines)
+    trades, quotes, rows = (int(word) for word in lines[-1].split() if word.isdigit())
+    assert trades > 0
+    assert quotes > rows > 0  # it was slow, and told less than there was
+
+
+@pytest.mark.usefixtures("exchange")
+def test_ring_reader(config: Path, tmp_path: Path) -> None:
+    """The C reader, which another feed's restart ends: it reads one ring."""
+    program = tmp_path / "ring_reader"
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", f"-I{REPOSITORY / 'include'}"]
+    subprocess.run(["cc", *flags, EXAMPLES / "ring_reader.c", "-o", program], check=True)
+    assert len((EXAMPLES / "ring_reader.c").read_text().splitlines()) <= 30
+    with feed(config) as name:
+        time.sleep(0.5)
+        reader = subprocess.Popen([program, name], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+    lines = reader.communicate(timeout=60)[0].splitlines()
+    assert reader.returncode == 0
+    records = [line for line in lines if not line.startswith("lost")]
+    assert len(records) > 100
+    numbers = [int(line.split()[0]) for line in records]
+    assert numbers == sorted(set(numbers))
+
+
+def test_analysis(barewire: Cli, tmp_path: Path) -> None:
+    lines = output(sys.executable, EXAMPLES / "analysis.py")
+    assert sum("shape:" in line for line in lines) == 4
+    assert not any("shape: (0," in line for line in lines)
+    day = tmp_path / "day.bin"
+    barewire("sim", "--no-send", "--binaryfile", day, "--messages", "20k", "--instruments", "20")
+    assert output(sys.executable, EXAMPLES / "analysis.py", day, "2024-07-01")
+
+
+@pytest.mark.usefixtures("exchange")
+def test_native(config: Path) -> None:
+    command: list[str | Path] = [sys.executable, EXAMPLES / "native.py", config, "1.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"^(\d+) quotes, (\d+) of them narrow, (\d+) signals read$", done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    quotes, narrow, signals = map(int, found.groups())
+    assert quotes >= narrow >= signals > 0
+    assert "ns a call on average" in done.stdout
 
 
 def test_bars(barewire: Cli, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ __all__ = ["as_text", "measure"]
 STOLEN_LIMIT = 5.0
 """A run from which the host took more of a core than this, in percent, says little."""
 
-_TRIPS = 20_000
+_TRIPS = 10_000
 _EVENTS = 200_000
 _FILL = 1 << 19  # events that are read in a row
 _ITEMS = 20_000  # the same through a queue
@@ -93,14 +93,14 @@ class Way:
 
 
 def measure(duration: float, peers: str | None) -> dict[str, Any]:
-    """Every way, round by round, for about `duration` seconds; three rounds at least."""
+    """Every way, round by round, for about `duration` seconds; one round at least, which takes some four."""
     left_out: dict[str, str] = {}
     until = time.monotonic() + duration
     ways = _ways(peers, left_out)
     for name, why in left_out.items():
         warn(f"{name} is left out: {why}")
     rounds = 0
-    while rounds < 3 or time.monotonic() < until:
+    while rounds < 1 or time.monotonic() < until:
         rounds += 1
         for way in ways:
             note(f"round {rounds}: {way.name}")
@@ -206,6 +206,7 @@ def _ways(peers: str | None, left_out: dict[str, str]) -> list[Way]:
     if peers is None:
         left_out["iceoryx2, Python"] = "a Python that has iceoryx2 is given by --peers; make bench-handoff does"
     else:
+        _check_peers(peers)
         ways.append(Way("iceoryx2, Python", "send to receive, between two processes", lambda: _iceoryx2(peers)))
     return ways
 
@@ -387,6 +388,17 @@ def _queue(kind: str) -> Run:
         process.join(timeout=5)
         process.kill()
     return Run(np.array(late, np.float64), took / (_ITEMS - 1))
+
+
+def _check_peers(python: str) -> None:
+    """Before anything is measured. Raises ConfigError."""
+    expected = "a Python that can import iceoryx2"
+    try:
+        done = subprocess.run([python, "-I", "-c", "import iceoryx2"], capture_output=True, check=False, timeout=60)
+    except OSError as problem:
+        raise ConfigError(f"--peers {python!r}: expected {expected}: {problem}", key="--peers", value=python) from None
+    if done.returncode:
+        raise ConfigError(f"--peers {python!r}: expected {expected}; make bench-handoff has one", key="--peers")
 
 
 def _iceoryx2(python: str) -> Run:
