@@ -10,7 +10,7 @@ mod waiting;
 
 use std::net::Ipv4Addr;
 
-use barewire_io::af_xdp::{AfXdpOptions, Attach, Attached, BusyPoll, Transferred};
+use barewire_io::af_xdp::{AfXdpOptions, Attach, Attached, BusyPoll, Pages, Transferred};
 use barewire_io::kernel::{KernelOptions, KernelReceiver};
 use barewire_io::{LineConfig, Receiver, clock};
 use barewire_types::TsSource;
@@ -327,6 +327,59 @@ fn frames_fit_the_interfaces_packets() {
         assert_eq!(report.transfer.to_string(), "copy, zero-copy asked for: generic XDP always copies");
         send(&mut sender("right", RIGHT, false), A, [&b"by generic XDP"[..]]);
         assert_eq!(take(&mut receiver, 1)[0].payload, b"by generic XDP");
+    });
+}
+
+/// Pages that this test sets aside for itself, and gives back.
+struct HugePages(String);
+
+const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+impl HugePages {
+    fn set_aside(pages: u64) -> Result<HugePages, String> {
+        let before = std::fs::read_to_string(HUGE_PAGES).map_err(|error| error.to_string())?;
+        let count: u64 = before.trim().parse().map_err(|_| format!("{HUGE_PAGES}: {before}"))?;
+        let reserved = HugePages(before);
+        std::fs::write(HUGE_PAGES, (count + pages).to_string()).map_err(|error| format!("{HUGE_PAGES}: {error}"))?;
+        let got = std::fs::read_to_string(HUGE_PAGES).map_err(|error| error.to_string())?;
+        match got.trim().parse::<u64>() {
+            Ok(got) if got >= count + pages => Ok(reserved),
+            _ => Err(format!("{} of {} pages of 2 MiB", got.trim(), count + pages)),
+        }
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = std::fs::write(HUGE_PAGES, self.0.trim());
+    }
+}
+
+/// Frames lie on huge pages where some were set aside and they are wanted, and packets come there as anywhere.
+#[test]
+fn frames_lie_on_huge_pages_where_there_are_any() {
+    in_namespace(|| {
+        let lines = [line(0, A, "left")];
+        let normal = open(&lines, AfXdpOptions { huge_pages: false, ..small() });
+        assert_eq!(normal.reports()[0].pages, Pages::Normal);
+        drop(normal);
+        // 2,048 frames of 2 KiB are two pages; tests beside this one may take some.
+        let _reserved = match HugePages::set_aside(64) {
+            Ok(reserved) => reserved,
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none(), "CI has huge pages: {why}");
+                eprintln!("skipped: no huge pages: {why}");
+                return;
+            }
+        };
+        let mut receiver = open(&lines, small());
+        assert_eq!(receiver.reports()[0].pages, Pages::Huge);
+        let mut right = sender("right", RIGHT, false);
+        // Every frame is used, the last ones of the second page as well.
+        for n in 0..3_000_u64 {
+            send(&mut right, A, [&n.to_be_bytes()[..]]);
+            assert_eq!(number(&take(&mut receiver, 1)[0].payload), n);
+        }
     });
 }
 
