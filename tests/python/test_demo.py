@@ -22,8 +22,13 @@ def test_the_demo_ends_by_itself_with_a_verdict(barewire: Cli) -> None:
     done = barewire("demo", "--duration", "3", "--rate", "20k")
     assert "AAPL" in done.stdout
     assert "each on two lines" in done.stdout
-    last = done.stdout.splitlines()[-1]
+    shown, _, hedge = done.stdout.partition("AAPL hedged with MSFT")
+    last = shown.splitlines()[-2]
     assert last == "Nothing was lost." or (last.startswith("Something was lost") and "warning" in done.stderr)
+    rows = [line.split() for line in hedge.splitlines() if line.startswith(("legacy", "kernel", "af_xdp"))]
+    assert [len(row) for row in rows] == [5, 5], hedge
+    assert rows[0][0] == "legacy"
+    assert all(float(cell) >= 0 for row in rows for cell in row[1:])
 
 
 def test_the_demo_for_programs_accounts_for_every_message(barewire: Cli) -> None:
@@ -37,11 +42,19 @@ def test_the_demo_for_programs_accounts_for_every_message(barewire: Cli) -> None
     assert final["messages"] + final["messages_missing"] == sent["messages"]
     assert stats["packets"] + stats["kernel_drops"] >= sent["packets_a"] + sent["packets_b"]
     assert final["messages_missing"] == 0 or stats["kernel_drops"] > 0
+    hedge = final["hedge"]
+    assert hedge["measured"], hedge["not_measured_because"]
+    assert hedge["paths"][0]["path"] == "legacy"
+    for row in hedge["paths"]:
+        assert row["mean_us"] > 0
+        assert row["hedge_error_pct"]["low"] <= row["hedge_error_pct"]["mean"] <= row["hedge_error_pct"]["high"]
 
 
 def test_the_demo_on_a_terminal_draws_a_table() -> None:
     shown, terminal = pty.openpty()
-    with subprocess.Popen([*PROGRAM, "demo", "-d", "1", "--rate", "20k"], stdout=terminal, stderr=terminal) as process:
+    with subprocess.Popen(
+        [*PROGRAM, "demo", "-d", "1", "--rate", "20k", "--no-hedge"], stdout=terminal, stderr=terminal
+    ) as process:
         os.close(terminal)
         text = b""
         try:

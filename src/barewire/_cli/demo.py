@@ -32,6 +32,9 @@ def demo(
     live: Annotated[
         bool | None, typer.Option("--live/--plain", help="A live table, or lines. Left out: a table on a terminal.")
     ] = None,
+    hedge: Annotated[
+        bool, typer.Option("--hedge/--no-hedge", help="End with a hedge, through the old receive path and the new.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """See the whole thing work: simulated exchange, multicast on loopback, books, a Python strategy. Ends by itself."""
@@ -87,7 +90,7 @@ def demo(
         finally:
             report = simulator.stop()
             feed.stop()
-    _conclude(feed, watch, strategy, report, as_json)
+    _conclude(feed, watch, strategy, report, as_json, hedge and not interrupted)
     if interrupted:
         raise typer.Exit(130)
 
@@ -105,10 +108,13 @@ def _free_lines() -> list[dict[str, Any]]:
     return lines
 
 
-def _conclude(feed: Feed, watch: Any, strategy: Any, report: dict[str, Any], as_json: bool) -> None:
+def _conclude(feed: Feed, watch: Any, strategy: Any, report: dict[str, Any], as_json: bool, with_hedge: bool) -> None:
+    from ._demo_hedge import hedge, hedge_text
+
     sent = report.get("messages")
     if as_json:
-        print_json({**watch.final_report(), "sent": report, "signals": strategy.signals})
+        hedged = {"hedge": hedge()} if with_hedge else {}
+        print_json({**watch.final_report(), "sent": report, "signals": strategy.signals, **hedged})
         return
     print(f"\nend: {watch.status(final=True)}")
     print(
@@ -124,4 +130,6 @@ def _conclude(feed: Feed, watch: Any, strategy: Any, report: dict[str, Any], as_
     wrong = watch.problems()
     for line in wrong:
         warn(line)
-    print("Something was lost; the warnings say where." if wrong else "Nothing was lost.")
+    print("Something was lost; the warnings say where." if wrong else "Nothing was lost.", flush=True)
+    if with_hedge:
+        print(hedge_text(hedge()))

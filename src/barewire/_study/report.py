@@ -78,7 +78,7 @@ def assumptions(study: Study) -> list[str]:
             )
     lines += [
         f"Quotes less than {plan.before.correlation_ns / 1e3:g} us apart meet the same queue, and have latencies that "
-        "are alike. Each instrument and venue has a feed, and so a queue, of its own; no quote overtakes an earlier one.",
+        "are alike. Each instrument and venue has a feed, and so a queue, of its own; no quote overtakes another.",
         f"An order takes {pair.order_ns / 1e3:g} us to a venue's book, and its answer comes by the feed's path.",
     ]
     if plan.session is None:
