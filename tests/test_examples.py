@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -59,19 +60,32 @@ def test_imbalance(config: Path, barewire: Cli) -> None:
     assert "imbalance: the mid price followed" in done.stdout
 
 
-@pytest.mark.usefixtures("exchange")
-def test_follow(config: Path) -> None:
+@contextmanager
+def feed(config: Path) -> Iterator[str]:
+    """A feed in a process of its own; the name of its ring."""
     program = Path(sys.executable).with_name("barewire")
     name = config.read_text().split('"')[-2]
-    with subprocess.Popen([program, "run", config, "--duration", "20"], stdout=subprocess.DEVNULL) as feed:
+    with subprocess.Popen([program, "run", config, "--duration", "30"], stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 15
         while not Path(f"/dev/shm/barewire.{name}").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        command: list[str | Path] = [sys.executable, EXAMPLES / "follow.py", name, "2.5"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        feed.terminate()
+        try:
+            yield name
+        finally:
+            process.terminate()
+
+
+def output(*command: str | Path) -> list[str]:
+    """The lines that a program prints."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
+    return done.stdout.splitlines()
+
+
+@pytest.mark.usefixtures("exchange")
+def test_follow(config: Path) -> None:
+    with feed(config) as name:
+        last = output(sys.executable, EXAMPLES / "follow.py", name, "2.5")[-1]
     assert "the feed is alive" in last
     assert int(last.split()[0]) > 100
 
@@ -79,13 +93,13 @@ def test_follow(config: Path) -> None:
 @pytest.mark.usefixtures("exchange")
 def test_follow_goes_on_with_the_next_feed(config: Path) -> None:
     with feed(config) as name:
-        command = [sys.executable, "-u", str(EXAMPLES / "follow.py"), name, "6"]
+        command = [sys.executable, "-u", str(EXAMPLES / "follow.py"), name, "5"]
         follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert follower.stdout is not None
         lines = [follower.stdout.readline()]
-    with feed(config):
+    with follower, feed(config):
         lines += follower.stdout.readlines()
-        assert follower.wait(timeout=60) == 0
+    assert follower.returncode == 0
     said = "".join(lines)
     assert "waiting for the next one" in said
     assert "the feed is back, in epoch" in said
@@ -123,13 +137,10 @@ def test_ring_reader(config: Path, tmp_path: Path) -> None:
     assert numbers == sorted(set(numbers))
 
 
-def test_analysis(barewire: Cli, tmp_path: Path) -> None:
+def test_analysis() -> None:
     lines = output(sys.executable, EXAMPLES / "analysis.py")
     assert sum("shape:" in line for line in lines) == 4
     assert not any("shape: (0," in line for line in lines)
-    day = tmp_path / "day.bin"
-    barewire("sim", "--no-send", "--binaryfile", day, "--messages", "20k", "--instruments", "20")
-    assert output(sys.executable, EXAMPLES / "analysis.py", day, "2024-07-01")
 
 
 @pytest.mark.usefixtures("exchange")
@@ -151,3 +162,32 @@ def test_bars(barewire: Cli, tmp_path: Path) -> None:
     bars = pl.read_parquet(out)
     assert len(bars) > 10
     assert ((bars["low"] <= bars["open"]) & (bars["open"] <= bars["high"]) & (bars["volume"] > 0)).all()
+
+
+def test_pairs(tmp_path: Path) -> None:
+    from barewire._study.session import Market, simulator  # two venues that follow the same prices
+
+    lines = [{"group": f"239.255.64.{number}", "port": 26700 + number, "interface": "lo"} for number in (33, 34)]
+    paths = []
+    for number, line in enumerate(lines):
+        paths.append(tmp_path / f"{number}.toml")
+        rows = "".join(f"{key} = {value!r}\n" for key, value in line.items())
+        book = "instruments = 1024\norders = 8192\nlevels = 8192\n"
+        paths[-1].write_text(f'[feed]\nprotocol = "itch-5.0"\n[[lines]]\nname = "A"\n{rows}[book]\n{book}')
+    market = Market(seconds=60.0, rate=2_000, live_orders=200)
+    venues = [
+        simulator(market, 1, number, lines=[line], real_time=True, rate=2_000.0) for number, line in enumerate(lines, 1)
+    ]
+    command: list[str | Path] = [sys.executable, EXAMPLES / "pairs.py", *paths, "AAPL", "MSFT", "7"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as example:
+        time.sleep(2)  # it listens by then, and hears the symbols
+        for venue in venues:
+            venue.start()
+        said, _ = example.communicate(timeout=60)
+        for venue in venues:
+            venue.stop()
+    assert example.returncode == 0, said
+    rows_line, _, ratio_line, position = said.splitlines()
+    assert int(rows_line.split()[0]) > 100
+    assert int(ratio_line.split()[3]) > 20
+    assert position.endswith("MSFT against 1000 AAPL")
