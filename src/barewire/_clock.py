@@ -53,7 +53,7 @@ def _within(bound_ns: int, what: str) -> str:
 
 
 def clock_of(stats: Mapping[str, int]) -> Clock:
-    """The clock that a feed's statistics tell of. Nothing is known of one that has only just begun, or of a replay's."""
+    """The clock that a feed's statistics tell of; nothing is known of a replay's, nor of one that has just begun."""
 
     def bound(name: str) -> int | None:
         value = stats.get(name, _UNKNOWN)
