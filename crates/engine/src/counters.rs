@@ -169,8 +169,12 @@ counters! {
     ClockSource = "clock_source",
     /// How far that clock may be from the system's, ns either way; 2^64-1 where that is not known.
     ClockBound = "clock_bound_ns",
-    /// How far the system's clock may be from UTC, ns either way, as the kernel says; 2^64-1 where it does not know.
+    /// How far the system's clock may be from UTC, ns either way, as PTP's daemon says where it is watched, or else the
+    /// kernel; 2^64-1 where they do not know.
     ClockUtcBound = "clock_utc_bound_ns",
+    /// What PTP's daemon makes of the system's clock where it is watched: 1 synchronised, 2 holdover, 3 degraded, 4 lost; else
+    /// 0.
+    ClockVerdict = "clock_verdict",
     /// Times a line went silent for longer than its heartbeats allow.
     LineFailures = "line_failures",
     /// Calls of the strategy that is compiled into the loop.

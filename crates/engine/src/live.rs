@@ -19,7 +19,7 @@ use barewire_io::{Clocks, LineConfig, OpenError, Receiver, Waker, clock};
 use barewire_line::{Requests, Snapshots};
 use barewire_ring::{Producer, Reader, RingConfig, RingError};
 
-use crate::clock::ClockWatch;
+use crate::clock::{ClockWatch, Judgement, Verdict};
 use crate::counters::{Counter, Counters, TABLE};
 use crate::nasdaq::{Nasdaq, Setup};
 use crate::native::Native;
@@ -99,6 +99,13 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// What the feed's thread is told while it runs.
+struct Orders {
+    stop: Arc<AtomicBool>,
+    judgement: Arc<Judgement>,
+    tasks: Inbox<Task>,
+}
+
 /// What a feed thread leaves behind. The ring is closed by then.
 struct Ended {
     books: Books,
@@ -109,6 +116,7 @@ struct Ended {
 /// A running feed.
 pub struct Live {
     stop: Arc<AtomicBool>,
+    judgement: Arc<Judgement>,
     tasks: Sender<Task>,
     waker: Waker,
     thread: Option<JoinHandle<Ended>>,
@@ -169,9 +177,11 @@ impl Live {
         }
 
         let stop = Arc::new(AtomicBool::new(false));
+        let judgement = Arc::new(Judgement::default());
         let (tasks, inbox) = channel();
         let (started, start) = sync_channel(1);
-        let (stopping, core, drop_capabilities) = (Arc::clone(&stop), config.core, config.drop_capabilities);
+        let orders = Orders { stop: Arc::clone(&stop), judgement: Arc::clone(&judgement), tasks: inbox };
+        let (core, drop_capabilities) = (config.core, config.drop_capabilities);
         let thread = std::thread::Builder::new()
             .name("barewire-feed".to_owned())
             .spawn(move || {
@@ -181,13 +191,22 @@ impl Live {
                 // The starter waits for this; it cannot have gone.
                 let _ = started.send(pinned.map(|()| dropped));
                 let mut pipeline = pipeline;
-                let result = if failed { Ok(()) } else { run(&mut pipeline, intake, &stopping, &inbox) };
+                let result = if failed { Ok(()) } else { run(&mut pipeline, intake, &orders) };
                 let lines = pipeline.lines();
                 Ended { books: pipeline.into_venue(), lines, result }
             })
             .map_err(StartError::Thread)?;
-        let mut live =
-            Live { stop, tasks, waker, thread: Some(thread), books: None, lines: Vec::new(), reader, report };
+        let mut live = Live {
+            stop,
+            judgement,
+            tasks,
+            waker,
+            thread: Some(thread),
+            books: None,
+            lines: Vec::new(),
+            reader,
+            report,
+        };
         match start.recv() {
             Ok(Ok(dropped)) => {
                 live.report.push(match core {
@@ -209,6 +228,12 @@ impl Live {
             }
             Err(_) => Err(StartError::Thread(io::Error::other("it ended before it began"))),
         }
+    }
+
+    /// Says how the system's clock is, and how far it may be off, ns either way (`None`: not known), for every record from
+    /// some tenth of a second on.
+    pub fn judge_clock(&self, verdict: Verdict, bound_ns: Option<u64>) {
+        self.judgement.say(verdict, bound_ns);
     }
 
     /// What was asked for and what was got, one line each.
@@ -334,34 +359,25 @@ fn plan(config: &RecoveryConfig) -> barewire_line::RecoveryConfig {
 }
 
 /// The loop. Makes no system call besides the receiver's, allocates nothing, and waits only where the receiver does.
-fn run<R: Receiver>(
-    pipeline: &mut LivePipeline,
-    mut intake: Intake<R>,
-    stop: &AtomicBool,
-    tasks: &Inbox<Task>,
-) -> io::Result<()> {
-    let result = receive(pipeline, &mut intake, stop, tasks);
+fn run<R: Receiver>(pipeline: &mut LivePipeline, mut intake: Intake<R>, orders: &Orders) -> io::Result<()> {
+    let result = receive(pipeline, &mut intake, orders);
     // What the kernel dropped since it was last asked; where it cannot say any more, that is what `result` is about.
     let _ = intake.receiver.refresh();
     pipeline.flush(clock::now());
     pipeline.sum_up_lags();
     flush(pipeline, &intake);
     // Nobody who asked is left without an answer.
-    while let Ok(task) = tasks.try_recv() {
+    while let Ok(task) = orders.tasks.try_recv() {
         task(pipeline);
     }
     result
 }
 
-fn receive<R: Receiver>(
-    pipeline: &mut LivePipeline,
-    intake: &mut Intake<R>,
-    stop: &AtomicBool,
-    tasks: &Inbox<Task>,
-) -> io::Result<()> {
+fn receive<R: Receiver>(pipeline: &mut LivePipeline, intake: &mut Intake<R>, orders: &Orders) -> io::Result<()> {
+    let Orders { stop, judgement, tasks } = orders;
     let (mut next_flush, mut flushes) = (0, 0u64);
     let mut clocks = ClockWatch::new(intake.receiver.clocks().source);
-    look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks());
+    let mut is_bad = look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks(), judgement);
     let mut waits = LONGEST_WAIT;
     while !stop.load(Ordering::Relaxed) {
         let received = intake.receiver.receive(&mut |packet| {
@@ -372,7 +388,7 @@ fn receive<R: Receiver>(
                 ts_recv: packet.ts_recv,
                 ts_source: packet.ts_source,
                 seen: packet.seen,
-                degraded: packet.degraded,
+                degraded: packet.degraded | is_bad,
             });
         })?;
         // A late reply that nobody reads would end every wait.
@@ -398,7 +414,7 @@ fn receive<R: Receiver>(
             flushes += 1;
             if flushes.is_multiple_of(REFRESH_FLUSHES) {
                 intake.receiver.refresh()?;
-                look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks());
+                is_bad = look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks(), judgement);
                 pipeline.sum_up_lags();
             }
             pipeline.look_at_lines(clock::now());
@@ -411,11 +427,12 @@ fn receive<R: Receiver>(
     Ok(())
 }
 
-/// Tells how far receive times may be off, where that has changed.
-fn look_at_clocks(pipeline: &mut LivePipeline, watch: &mut ClockWatch, clocks: Clocks) {
+/// Tells how far receive times may be off, where that has changed. Returns whether records are to say that they are bad.
+fn look_at_clocks(pipeline: &mut LivePipeline, watch: &mut ClockWatch, clocks: Clocks, judgement: &Judgement) -> bool {
     watch.ask(clock::monotonic());
-    let (state, tell) = watch.look(clocks);
+    let (state, tell) = watch.look(clocks, judgement);
     pipeline.clock(&state, tell, clock::now());
+    state.verdict.is_bad()
 }
 
 /// Works off what re-request servers have sent. Where there are none, no system call.

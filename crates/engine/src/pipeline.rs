@@ -443,11 +443,23 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         if !self.has_ended {
             return;
         }
-        self.status(StatusCode::SessionEnd, 0, 0, at, ts_source);
+        self.status(StatusCode::SessionEnd, 0, at, ts_source);
     }
 
     /// Tells something of the whole feed.
-    fn status(&mut self, code: StatusCode, value: u64, state: u8, at: UnixNanos, ts_source: TsSource) {
+    fn status(&mut self, code: StatusCode, value: u64, at: UnixNanos, ts_source: TsSource) {
+        self.status_with(code, value, (0, *b"    "), at, ts_source);
+    }
+
+    /// The same, with a state and a reason.
+    fn status_with(
+        &mut self,
+        code: StatusCode,
+        value: u64,
+        (state, reason): (u8, [u8; 4]),
+        at: UnixNanos,
+        ts_source: TsSource,
+    ) {
         self.out.push(Status {
             ts_event: 0,
             ts_recv: at.0,
@@ -460,7 +472,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
             value,
             code: code as u8,
             state,
-            reason: [b' '; 4],
+            reason,
             reserved: [0; 10],
         });
     }
@@ -470,9 +482,10 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         self.counters.set(Counter::ClockSource, clock.source as u64);
         self.counters.set(Counter::ClockBound, clock.bound_ns);
         self.counters.set(Counter::ClockUtcBound, clock.utc_bound_ns);
+        self.counters.set(Counter::ClockVerdict, clock.verdict as u64);
         if tell {
-            let digit = b'0' + clock.source as u8;
-            self.status(StatusCode::Clock, clock.total_ns(), digit, now, self.own_source());
+            let state = (b'0' + clock.source as u8, clock.verdict.letters());
+            self.status_with(StatusCode::Clock, clock.total_ns(), state, now, self.own_source());
             self.out.end_of_packet();
         }
     }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use barewire_book::Capacity;
+use barewire_engine::clock::Verdict;
 use barewire_engine::live::{Live, LiveConfig, StartError};
 use barewire_engine::nasdaq::Setup;
 use barewire_engine::pipeline::{MAX_LINES, Sequencing};
@@ -394,6 +395,18 @@ impl Feed {
         let live = self.live.as_mut();
         let found = py.detach(|| live.and_then(Live::lines)).ok_or_else(dead)?;
         lines::rows(py, &found)
+    }
+
+    /// Says how the system's clock is. Without a feed that runs, nothing.
+    #[pyo3(signature = (verdict, bound_ns))]
+    fn judge_clock(&self, verdict: &str, bound_ns: Option<u64>) -> PyResult<()> {
+        let known = Verdict::ALL.into_iter().find(|known| known.name() == verdict);
+        let verdict =
+            known.ok_or_else(|| PyValueError::new_err(format!("judge_clock: unknown verdict '{verdict}'")))?;
+        if let Some(live) = &self.live {
+            live.judge_clock(verdict, bound_ns);
+        }
+        Ok(())
     }
 
     /// A fingerprint of all books: 32 hexadecimal digits, equal for equal books.

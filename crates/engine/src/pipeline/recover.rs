@@ -328,7 +328,7 @@ impl<V: Venue, S: Sink> Pipeline<V, S> {
         while let Some(LineChange { line, down }) = self.watch.look(now, self.sequencer.lines(), idle) {
             self.counters.add(Counter::LineFailures, u64::from(down));
             let code = if down { StatusCode::LineDown } else { StatusCode::LineUp };
-            self.status(code, line.into(), 0, now, self.own_source());
+            self.status(code, line.into(), now, self.own_source());
             self.out.end_of_packet();
         }
     }
