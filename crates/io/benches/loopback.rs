@@ -102,7 +102,7 @@ fn main() {
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); sending.len() + receiving.len()];
     let mut lost = 0;
     for _ in 0..ROUNDS {
-        let mut both = receiver(&LINES, true);
+        let mut both = receiver(&LINES, Stamps::Kernel);
         for (way, (_, call, segmentation, batches)) in sending.iter().enumerate() {
             let mut sender = sender(*segmentation);
             let begun = thread_time();
