@@ -36,6 +36,7 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 # rcvbuf_bytes = 16777216          # the socket's buffer; net.core.rmem_max may allow less
 # busy_poll_us = 0                 # SO_BUSY_POLL
 # timestamps = "auto"              # "hardware" sets the card up to stamp packets; "kernel" or "user" leave it alone
+# switch_times = "metamako"        # or "exablaze": a capture switch stamps the frames; only where path sees frames
 # drop_capabilities = true         # when all is open, root's powers are given up
 
 # What is special to a path, with its defaults: docs/receive.md
@@ -101,6 +102,17 @@ mode = "blocking"                  # "busy" is faster and takes a whole core
 # retry_s = 30.0                   # to the next try after those; 0: none
 # max_bytes = 1073741824           # of a snapshot
 # sequence = "next"                # what its number means: the first message after it; "last": the last one in it
+
+# PTP's daemon, watched beside the feed: records by a clock that is degraded are flagged. docs/ptp.md
+# [clock]
+# ptp_socket = "/var/run/ptp4l"    # left out: not watched
+# ptp_domain = 0
+# interval_s = 1.0                 # seconds between two looks
+# warn_ns = 500                    # worth a word
+# degraded_ns = 1000
+# lost_ns = 2000
+# drift_ppb = 100                  # of the clock, when left alone
+# trial = false                    # ptp4l compares clocks and never sets them
 
 [ring]
 name = "nasdaq-sim"                # others read it: barewire.Ring.attach("nasdaq-sim"); left out: this process only
