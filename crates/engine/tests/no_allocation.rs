@@ -2,16 +2,19 @@
 //! through. One test only, for the counter is the process's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use barewire_book::Top;
 use barewire_engine::counters::Counter;
 use barewire_engine::nasdaq::{Nasdaq, Setup, WHOLE_VENUE};
+use barewire_engine::native::{Kinds, Native};
 use barewire_engine::pipeline::{Input, Pipeline, Sequencing};
 use barewire_engine::venue::{Publish, Subscription};
 use barewire_io::memory::CachePrefetch;
 use barewire_ring::{Producer, RingConfig, RingRecord};
 use barewire_sim::{Exchange, ExchangeConfig, Length, MAX_MESSAGE_LEN};
-use barewire_types::{Seq, TsSource, UnixNanos};
+use barewire_types::{Record, Seq, TsSource, UnixNanos};
 use barewire_wire::moldudp64::{Builder, Session};
 
 struct Counting;
@@ -70,6 +73,12 @@ fn a_packet_costs_no_allocation() {
     let mut reader = producer.reader();
     let mut feed =
         Pipeline::new(Nasdaq::new(setup, CachePrefetch).expect("memory"), producer, 1, Sequencing::default());
+    let called = Arc::new(AtomicU64::new(0));
+    let calls = Arc::clone(&called);
+    let callback = move |_: &Record, _: &Top| {
+        calls.fetch_add(1, Ordering::Relaxed);
+    };
+    feed.call(Native::new(Box::new(callback), Kinds::ALL, 1_000));
     let mut batch = [RingRecord::ZERO; 256];
     let mut hand = |packet: &Vec<u8>| {
         for line in 0..2 {
@@ -93,4 +102,5 @@ fn a_packet_costs_no_allocation() {
     assert_eq!(allocations, 0, "over {} packets", 2 * steady.len());
     feed.counters().check().expect("counters sum up");
     assert_eq!(feed.counters().get(Counter::BookUnknownOrder), 0);
+    assert_eq!(called.load(Ordering::Relaxed), feed.counters().get(Counter::Records), "and a strategy was called");
 }
