@@ -1,4 +1,7 @@
-"""Another process's feed, read through shared memory: python examples/follow.py RING [SECONDS]."""
+"""Another process's feed, read through shared memory: python examples/follow.py RING [SECONDS].
+
+The feed may be stopped and started again meanwhile.
+"""
 
 import sys
 import time
@@ -17,6 +20,10 @@ def follow(name: str, seconds: float) -> None:
         if batch is not None:
             records += len(batch)
             lost += batch.lost
+        elif ring.state in ("dead", "closed", "restarted"):
+            print(f"the feed is {ring.state}; waiting for the next one")
+            ring.reattach(timeout=30)
+            print(f"the feed is back, in epoch {ring.epoch}")
         if time.monotonic() - shown >= 1:
             print(f"{records} records, {lost} lost, {ring.lag} behind, the feed is {ring.state}")
             shown = time.monotonic()

@@ -20,8 +20,8 @@ EXAMPLES = REPOSITORY / "examples"
 LINE = "239.255.64.31:26731"
 
 
-@pytest.fixture
-def exchange() -> Iterator[None]:
+@contextmanager
+def exchanging() -> Iterator[None]:
     """A simulated exchange on loopback."""
     program = Path(sys.executable).with_name("barewire")
     command: list[str | Path] = [
@@ -33,13 +33,24 @@ def exchange() -> Iterator[None]:
         "20k",
         "--instruments",
         "50",
+        "--live-orders",
+        "2000",  # with few to begin with, it trades at once
         "--duration",
         "60",
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield
-    process.terminate()
-    process.wait(timeout=10)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture
+def exchange() -> Iterator[None]:
+    """The same, for the whole of a test."""
+    with exchanging():
+        yield
 
 
 @pytest.fixture
@@ -107,9 +118,9 @@ def test_follow_goes_on_with_the_next_feed(config: Path) -> None:
     assert 0 < counts[0] < counts[-1]
 
 
-@pytest.mark.usefixtures("exchange")
 def test_asyncio(config: Path) -> None:
-    with feed(config) as name:
+    # The feed is there first: trades of orders that it has not seen are not told.
+    with feed(config) as name, exchanging():
         lines = output(sys.executable, EXAMPLES / "asyncio_quotes.py", name, "2.5")
     assert any(line.startswith("trade ") for line in lines)
     assert any(line.startswith("quote ") for line in lines)

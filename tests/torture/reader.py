@@ -42,7 +42,8 @@ class Account:
 
     def __init__(self, ring: barewire.Ring, mode: str) -> None:
         self.ring, self.mode, self.epoch = ring, mode, ring.epoch
-        self.begin = self.next = ring.position
+        # Where reading began: a thread that conflates may be ahead already.
+        self.begin = self.next = ring._core.position
         self.read = self.lost = 0
         print("at", self.epoch, self.begin, flush=True)
 
@@ -57,7 +58,8 @@ class Account:
             self.next += len(batch)
             self.read += len(batch)
         elif len(batch):
-            assert (np.diff(numbers.astype(np.int64)) > 0).all() and numbers[0] >= self.next, "out of order"
+            in_order = (np.diff(numbers.astype(np.int64)) > 0).all() and numbers[0] >= self.next
+            assert in_order, f"{self.mode}: out of order after {self.next}: {numbers[:10]}"
             if self.mode == "filtered":
                 between = np.arange(self.next, int(numbers[-1]) + 1, dtype=np.uint64)
                 missing = int(is_wanted(between).sum()) - len(batch)
