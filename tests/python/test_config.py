@@ -111,8 +111,8 @@ WRONG = [
     (
         "receive.timestamps",
         "yes",
-        'receive.timestamps = "yes": expected whose clock says when packets came: "auto" (the card\'s where it stamps '
-        'already, else the kernel\'s, else the feed\'s own), "hardware" (the card is set up for it), "kernel" or "user"',
+        'receive.timestamps = "yes": expected whose clock says when packets came: "auto" (the card\'s where it '
+        'stamps already, else the kernel\'s, else the feed\'s own), "hardware" (the card is set up for it), "kernel" or "user"',
     ),
     (
         "receive",
@@ -161,8 +161,8 @@ WRONG = [
     (
         "receive.switch_times",
         "metamako",
-        'receive.switch_times = "metamako": expected path "packet_mmap", "af_xdp" or "dpdk" beside it, since sockets see no '
-        "trailers",
+        'receive.switch_times = "metamako": expected path "packet_mmap", "af_xdp" or "dpdk" beside it, since sockets see '
+        "no trailers",
     ),
     ("fed", {}, "fed: unknown key; did you mean feed?"),
     ("lines", [], "lines = []: expected one [[lines]] table for each line, 1 to 8"),

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barewire._doctor import Machine, Report, Wanted, diagnose, netlink
+from barewire._doctor import Machine, Report, Wanted, diagnose, dpdk, netlink
 from barewire._doctor.machine import cores_text, parse_cores
 from barewire._doctor.scene import Line
 
@@ -75,6 +75,36 @@ def test_a_machine_s_whole_report(tmp_path: Path, name: str, wanted: Wanted) -> 
     if os.environ.get("BAREWIRE_WRITE_GOLDEN"):
         golden.write_text(found)
     assert found == golden.read_text()
+
+
+def test_what_dpdk_lacks_is_said_one_by_one(tmp_path: Path) -> None:
+    """From nothing to a card that is bound to vfio, each mended as the report says."""
+    machine = machines.solarflare(tmp_path)
+
+    def add(path: str, text: str = "") -> None:
+        file = machine.path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def said() -> tuple[bool, str, str | None]:
+        report = diagnose(machine, Wanted(core=2, path="dpdk"))
+        (one,) = (one for one in report.paths if one.path == "dpdk")
+        (state,) = (one for one in report.findings if one.name == "dpdk")
+        assert one.mend is None or state.mend == one.mend
+        return one.works, one.how, one.mend
+
+    assert said() == (False, "libdpdk is not installed", "sudo apt install libdpdk-dev pkg-config")
+    add("/usr/lib/x86_64-linux-gnu/pkgconfig/libdpdk.pc", "Name: DPDK\nVersion: 22.11.11")
+    built = "DPDK 22.11.11, but barewire's library for it is not built"
+    assert said() == (False, built, "make dpdk   # in barewire's sources")
+    add(dpdk.LIBRARY)
+    works, how, mend = said()
+    assert (works, mend) == (True, None)
+    assert how.endswith("on virtual devices: no card is bound to a driver of DPDK's")
+    for address, kind in (("0000:03:00.0", "0x020000"), ("0000:04:00.0", "0x010802")):
+        add(f"/sys/bus/pci/drivers/vfio-pci/{address}/vendor")
+        add(f"/sys/bus/pci/devices/{address}/class", kind)
+    assert said()[1].endswith("on 0000:03:00.0 (vfio-pci)")
 
 
 def test_nothing_at_all_can_be_read(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from . import dpdk
 from .capabilities import NEEDED, grant, missing
 from .card import xdp_mode
 from .finding import Check, Found, PathVerdict, fine
 from .kernel import IO_URING_SINCE, io_uring_trouble
-from .memory import huge_pages_command, memlock_bytes
+from .memory import memlock_bytes
 from .scene import Scene, cards
 
-__all__ = ["CHECKS", "dpdk_version", "verdicts"]
+__all__ = ["CHECKS", "verdicts"]
 
 _ONLOAD_DRIVERS = frozenset({"sfc", "efct", "xilinx_efct"})
 _MIN_UMEM_BYTES = 8 << 20
@@ -76,54 +77,6 @@ def _af_xdp(scene: Scene) -> PathVerdict:
     return PathVerdict("af_xdp", True, ", ".join(modes) or "generic, on loopback", None)
 
 
-def dpdk_version(scene: Scene) -> str | None:
-    """The version that pkg-config would find, from the same files."""
-    folders = scene.machine.environment.get("PKG_CONFIG_PATH", "").split(":")
-    for parent in ("/usr/local/lib", "/usr/lib", "/usr/local/lib64", "/usr/lib64"):
-        folders.append(f"{parent}/pkgconfig")
-        folders += [f"{parent}/{name}/pkgconfig" for name in ("x86_64-linux-gnu", "aarch64-linux-gnu")]
-    for folder in filter(None, folders):
-        for line in scene.machine.text(f"{folder}/libdpdk.pc").splitlines():
-            if line.startswith("Version:"):
-                return line.partition(":")[2].strip()
-    return None
-
-
-def _dpdk(scene: Scene) -> PathVerdict:
-    version = dpdk_version(scene)
-    if version is None:
-        install = (
-            "sudo dnf install dpdk-devel" if scene.machine.exists("/usr/bin/dnf") else "sudo apt install libdpdk-dev"
-        )
-        return _no("dpdk", "libdpdk is not installed", install)
-    lacking = missing(scene.machine, NEEDED["dpdk"])
-    if lacking:
-        names = " and ".join(name.upper() for name in lacking)
-        return _no("dpdk", f"{names} not held", grant(scene, NEEDED["dpdk"]))
-    if not scene.machine.memory().get("HugePages_Free"):
-        return _no("dpdk", f"DPDK {version}, but no huge page is free", huge_pages_command(scene, 512))
-    hardware = [card for card in cards(scene) if card.is_hardware]
-    bifurcated = [card.name for card in hardware if card.driver.startswith("mlx")]
-    if bifurcated:
-        return PathVerdict("dpdk", True, f"DPDK {version}, on {', '.join(bifurcated)} beside the kernel", None)
-    if hardware and not scene.machine.exists("/dev/vfio/vfio"):
-        return _no(
-            "dpdk", f"DPDK {version}, but vfio is not loaded: only through virtual devices", "sudo modprobe vfio-pci"
-        )
-    if hardware and not scene.machine.names("/sys/kernel/iommu_groups"):
-        flags = scene.machine.cpu_flags()
-        vendor = "intel" if "vmx" in flags else "amd"
-        return _no(
-            "dpdk",
-            f"DPDK {version}, but there is no IOMMU: only through virtual devices",
-            scene.machine.add_boot_arguments(f"{vendor}_iommu=on iommu=pt"),
-        )
-    where = (
-        f"on {', '.join(card.name for card in hardware)}, taken from the kernel" if hardware else "on virtual devices"
-    )
-    return PathVerdict("dpdk", True, f"DPDK {version}, {where}", None)
-
-
 def _onload(scene: Scene) -> PathVerdict:
     launcher = scene.machine.which("onload")
     suitable = [card.name for card in cards(scene) if card.driver in _ONLOAD_DRIVERS]
@@ -153,7 +106,7 @@ _JUDGES = {
     "io_uring": _io_uring,
     "packet_mmap": _packet_mmap,
     "af_xdp": _af_xdp,
-    "dpdk": _dpdk,
+    "dpdk": dpdk.verdict,
     "onload": _onload,
 }
 
@@ -165,14 +118,7 @@ def _onload_version(scene: Scene) -> Found | None:
     return fine(f"{launcher} {scene.machine.text('/sys/module/onload/version', '(driver not loaded)')}")
 
 
-def _dpdk_version(scene: Scene) -> Found | None:
-    version = dpdk_version(scene)
-    groups = len(scene.machine.names("/sys/kernel/iommu_groups"))
-    vfio = "vfio loaded" if scene.machine.exists("/dev/vfio/vfio") else "vfio not loaded"
-    return fine(f"{version or 'not installed'}, {vfio}, {groups or 'no'} IOMMU groups")
-
-
 CHECKS: tuple[Check[Scene], ...] = (
     Check("onload", "OpenOnload", "installed, its driver loaded", _onload_version),
-    Check("dpdk", "DPDK", "installed, vfio loaded, an IOMMU: where the dpdk path is wanted", _dpdk_version),
+    *dpdk.CHECKS,
 )

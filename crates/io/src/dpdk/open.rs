@@ -248,7 +248,8 @@ fn probe(
 fn needs(device: &str) -> Capabilities {
     let device = device.trim_start_matches("vdev:");
     if device.starts_with("net_af_packet") {
-        Capabilities::NET_RAW
+        // Starting it sets the interface's address, to what it is.
+        Capabilities::NET_RAW.with(Capabilities::NET_ADMIN)
     } else if device.starts_with("net_af_xdp") {
         Capabilities::NET_RAW.with(Capabilities::NET_ADMIN).with(Capabilities::PERFMON).with(Capabilities::BPF)
     } else if device.starts_with("net_tap") {
