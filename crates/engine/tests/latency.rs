@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use barewire_engine::bench::latency::{
-    Cores, FlowBuilder, LatencyBench, Network, Path, RunConfig, RunError, RunResult, Sender,
+    Cores, FlowBuilder, LatencyBench, Network, Path, RunConfig, RunError, RunResult, Samples, Sender,
 };
 use barewire_engine::receive::ReceivePath;
 use barewire_io::af_xdp::AfXdpOptions;
@@ -42,6 +42,7 @@ fn short(path: Path) -> RunConfig {
         rate: 20_000.0,
         messages_per_packet: 4,
         duration_ns: 200_000_000,
+        samples: Samples::Messages,
         cores: Cores::default(),
     }
 }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use barewire_engine::bench::latency::{
-    self, Cores, FlowBuilder, Latency, Network, Path, RunConfig, RunError, RunResult, Sender,
+    self, Cores, FlowBuilder, Latency, Network, Path, RunConfig, RunError, RunResult, Samples, Sender,
 };
 use barewire_engine::receive::ReceivePath;
 use barewire_io::af_xdp::AfXdpOptions;
@@ -106,7 +106,7 @@ impl LatencyBench {
     }
 
     #[expect(clippy::too_many_arguments, reason = "named ones, in Python")]
-    #[pyo3(signature = (name, *, sender_name, buffer_bytes, rate, messages_per_packet, duration_ns, cores))]
+    #[pyo3(signature = (name, *, sender_name, buffer_bytes, rate, messages_per_packet, duration_ns, every_message, cores))]
     fn run<'py>(
         &mut self,
         py: Python<'py>,
@@ -116,6 +116,7 @@ impl LatencyBench {
         rate: f64,
         messages_per_packet: u16,
         duration_ns: u64,
+        every_message: bool,
         cores: [Option<usize>; 3],
     ) -> PyResult<Bound<'py, PyDict>> {
         let [sending, receiver, strategy] = cores;
@@ -126,6 +127,7 @@ impl LatencyBench {
             rate,
             messages_per_packet,
             duration_ns,
+            samples: if every_message { Samples::Messages } else { Samples::Packets },
             cores: Cores { sender: sending, receiver, strategy },
         };
         let bench = &mut self.bench;
@@ -153,6 +155,7 @@ impl LatencyBench {
             rate: 1.0,
             messages_per_packet,
             duration_ns: 0,
+            samples: Samples::Packets,
             cores: Cores { sender: sending, receiver, strategy },
         };
         let bench = &mut self.bench;

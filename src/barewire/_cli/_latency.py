@@ -53,8 +53,12 @@ class Scene:
     buffer_bytes: int
     """Memory for packets that wait, the same for every path."""
 
-    def run(self, path: str, rate: float, seconds: float, messages_per_packet: int) -> dict[str, Any]:
-        """One run; made again where the host had the sender's core for all of it, and nothing was measured."""
+    def run(
+        self, path: str, rate: float, seconds: float, messages_per_packet: int, *, every_message: bool = False
+    ) -> dict[str, Any]:
+        """One run; made again where the host had the sender's core for all of it, and nothing was measured.
+
+        Latencies are those of each packet's first message, or of every message."""
         for _ in range(AGAIN):
             run = self.bench.run(
                 path,
@@ -62,6 +66,7 @@ class Scene:
                 buffer_bytes=self.buffer_bytes,
                 rate=rate,
                 messages_per_packet=messages_per_packet,
+                every_message=every_message,
                 duration_ns=round(seconds * 1e9),
                 cores=self.cores,
             )
@@ -173,7 +178,7 @@ def latencies(scene: Scene, rate: float, seconds: float, runs: int, per_packet: 
     for turn in range(runs):
         for path in scene.paths:
             note(f"run {turn + 1} of {runs}: {path}")
-            found[path].append(scene.run(path, rate, seconds, per_packet))
+            found[path].append(scene.run(path, rate, seconds, per_packet, every_message=True))
     rows = [_summed_up(path, found[path]) for path in scene.paths]
     legacy = next((row for row in rows if row["path"] == "legacy"), None)
     if legacy is not None:

@@ -40,7 +40,7 @@ pub use drain::Drained;
 pub(super) use feed::has_ended;
 pub use flow::{Flow, FlowBuilder};
 pub use network::Network;
-pub use probe::Latency;
+pub use probe::{Latency, Samples};
 pub use sender::{Sender, Sent};
 
 use probe::Probe;
@@ -93,6 +93,8 @@ pub struct RunConfig {
     pub messages_per_packet: u16,
     /// How long messages are sent, ns.
     pub duration_ns: u64,
+    /// Which of them are measured.
+    pub samples: Samples,
     /// Where the threads run.
     pub cores: Cores,
 }
@@ -362,7 +364,7 @@ impl LatencyBench {
                 network.enter_receiver()?;
                 let mut pipeline = books(flow, origin)?;
                 let base = pipeline.message_count();
-                let schedule = probe::Schedule { ns_per_message: plan.ns_per_message };
+                let schedule = probe::Schedule { ns_per_message: plan.ns_per_message, samples: config.samples };
                 let ended = match &config.path {
                     Path::Legacy => legacy::run(&mut pipeline, &line, config, schedule, shared)?,
                     Path::LegacyTcp => legacy_tcp::run(&mut pipeline, session, config, schedule, shared)?,

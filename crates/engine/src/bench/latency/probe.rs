@@ -70,12 +70,23 @@ impl Latency {
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Schedule {
     pub(super) ns_per_message: f64,
+    pub(super) samples: Samples,
+}
+
+/// Which messages are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Samples {
+    /// Every one.
+    #[default]
+    Messages,
+    /// The first of each packet: where it is a rate that is looked for, looking at the clock is not to be what limits it.
+    Packets,
 }
 
 #[derive(Debug)]
 struct Armed {
     start: u64,
-    ns_per_message: f64,
+    schedule: Schedule,
 }
 
 /// Publishes records into a ring and then takes them as a strategy would that is compiled into the loop.
@@ -100,7 +111,7 @@ impl Probe {
     /// From here on it measures; the first message is due at `start`.
     pub(in super::super) fn arm(&mut self, start: u64, schedule: Schedule) {
         (self.sequence, self.sent) = (0, 0);
-        self.armed = Some(Armed { start, ns_per_message: schedule.ns_per_message });
+        self.armed = Some(Armed { start, schedule });
     }
 
     /// What was measured.
@@ -119,10 +130,14 @@ impl Sink for Probe {
         if order.kind != RecordKind::Mbo as u8 || order.sequence == self.sequence {
             return;
         }
+        // A packet's messages carry one time.
+        let is_first = order.ts_event != self.sent;
+        if !is_first && armed.schedule.samples == Samples::Packets {
+            return;
+        }
         let now = clock::monotonic();
-        if order.ts_event != self.sent {
-            // A packet's messages carry one time; this is its first.
-            let due = armed.start + ((order.sequence - 1) as f64 * armed.ns_per_message) as u64;
+        if is_first {
+            let due = armed.start + ((order.sequence - 1) as f64 * armed.schedule.ns_per_message) as u64;
             self.sent = order.ts_event;
             self.late = self.sent.saturating_sub(due);
         }
