@@ -5,6 +5,8 @@ from typing import Any, final
 
 __all__ = [
     "Feed",
+    "HandoffFar",
+    "HandoffSource",
     "Inspector",
     "LatencyBench",
     "Replay",
@@ -17,6 +19,10 @@ __all__ = [
     "counters",
     "drop_capabilities",
     "encode",
+    "handoff_echo",
+    "handoff_function",
+    "handoff_in_loop",
+    "handoff_round_trips",
     "protocols",
     "record_layouts",
 ]
@@ -247,6 +253,34 @@ def bench_book(
     source: str | None, *, seconds: float, messages: int, instruments: int, live_orders: int
 ) -> dict[str, Any]: ...
 def bench_ring(*, seconds: float) -> dict[str, Any]: ...
+
+# Times are little-endian u64, ns each.
+
+# Publishing into a ring, with `native` called or nobody: times of single events there and back, ns an event in a row.
+def handoff_in_loop(native: NativeTarget | None, *, events: int) -> tuple[bytes, float]: ...
+
+# The address of a compiled function that counts events in the state's first word.
+def handoff_function() -> int: ...
+
+# Round trips of a bare word, and of a record through two rings, between two threads.
+def handoff_round_trips(trips: int) -> tuple[bytes, bytes]: ...
+
+# Sends back on `pong` what comes on the ring `ping`, until that is closed.
+def handoff_echo(ping: str, pong: str) -> None: ...
+
+@final
+class HandoffFar:
+    # begin: starts the process that calls handoff_echo(ping, pong).
+    def __new__(cls, ping: str, pong: str, begin: Callable[[], object]) -> HandoffFar: ...
+    # Empty where the other process has gone.
+    def round_trips(self, trips: int) -> bytes: ...
+    def close(self) -> None: ...
+
+# A thread that publishes "mbo" records whose ts_recv is CLOCK_MONOTONIC: `fill` at once, then one every `pace_ns`.
+@final
+class HandoffSource:
+    def __new__(cls, name: str, *, capacity: int, fill: int, pace_ns: int | None) -> HandoffSource: ...
+    def stop(self) -> None: ...
 
 # One order flow and one network, for run after run. A path is "legacy", "kernel", "io_uring", "packet_mmap" or "af_xdp".
 @final
