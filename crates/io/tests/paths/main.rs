@@ -2,6 +2,7 @@
 //! namespace that each test makes for itself. Needs root: skips without, but not where CI is set.
 
 mod any;
+mod failing;
 mod net;
 mod odd;
 mod own;
@@ -14,6 +15,7 @@ use barewire_io::{LineConfig, Network, OpenError, clock};
 use barewire_wire::frame;
 
 use any::*;
+use failing::{failures_leave_nothing, state, wait_for};
 use net::*;
 use odd::*;
 
@@ -372,14 +374,6 @@ fn interfaces_come_and_go(path: Path) {
 /// Dropped, in whatever state, a receiver leaves no socket, no membership and no ring behind; and the same can be opened
 /// anew.
 fn nothing_is_left_behind(path: Path) {
-    let left = |what: &str| {
-        // Of the namespace that this thread is in.
-        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{what}")).unwrap();
-        // Of `igmp`, only the groups' lines are indented; 224.0.0.1 is everybody's.
-        let group = |line: &&str| what != "igmp" || (line.starts_with('\t') && !line.contains("010000E0"));
-        text.lines().skip(1).filter(group).count()
-    };
-    let state = || ["packet", "igmp", "udp", "mcfilter"].map(left);
     let mut right = sender("right", RIGHT, false);
     let clean = state();
     for setup in [PLAIN, BLOCKING] {
@@ -396,12 +390,7 @@ fn nothing_is_left_behind(path: Path) {
                 receiver.take(1);
             }
             drop(receiver);
-            // A test beside this one may just be making a child, which has every descriptor until it runs its program.
-            let begun = Instant::now();
-            while state() != clean {
-                assert!(begun.elapsed() < PATIENCE, "{setup:?} {packets} {:?}", state());
-                std::thread::yield_now();
-            }
+            wait_for(clean, &format!("{setup:?} {packets}"));
         }
     }
 }
@@ -447,12 +436,12 @@ suite! {
         lines_hear_their_own wrong_sources_are_not_heard only_allowed_senders_are_heard interfaces_come_and_go
         nothing_is_handed_over_in_part a_flood_is_received_or_counted
         a_packet_ends_a_wait a_waker_ends_a_wait runs_arrive_one_by_one unicast_is_received wrong_frames_are_not_heard odd_frames_are_heard_as_the_kernel_hears_them
-        fragments_are_counted nothing_is_left_behind lacking_capability_is_named
+        fragments_are_counted nothing_is_left_behind failures_leave_nothing lacking_capability_is_named
     ]
 }
 
 // Of DPDK's virtual devices, what they can show: crates/io/tests/dpdk has the rest.
 suite! {
     dpdk_af_packet: lines_hear_their_own wrong_sources_are_not_heard interfaces_come_and_go a_packet_ends_a_wait
-        a_waker_ends_a_wait nothing_is_left_behind lacking_capability_is_named;
+        a_waker_ends_a_wait nothing_is_left_behind failures_leave_nothing lacking_capability_is_named;
 }

@@ -8,6 +8,7 @@ use barewire_io::packet_mmap::{Fanout, FanoutMode, PacketMmapOptions, PacketMmap
 use barewire_io::{OpenError, Receiver};
 
 use crate::any::*;
+use crate::failing::refuse;
 use crate::net::*;
 
 /// Two members of a fanout group get each packet once between them, and each gets some.
@@ -218,7 +219,7 @@ fn io_uring_refused_is_explained() {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     // Of this thread alone.
-                    refuse(libc::SYS_io_uring_setup, code);
+                    refuse((libc::SYS_io_uring_setup, None), code);
                     let error = IoUringReceiver::open(&[line(3, A, "left")], IoUringOptions::default()).unwrap_err();
                     assert!(error.to_string().starts_with(expected), "{error}");
                     assert_eq!(error.os_error().unwrap().raw_os_error(), Some(code));
@@ -234,23 +235,4 @@ fn io_uring_refused_is_explained() {
             assert!(matches!(error, OpenError::BadOption { .. }));
         }
     });
-}
-
-/// Lets a system call of this thread fail.
-fn refuse(call: libc::c_long, code: i32) {
-    const RET_ERRNO: u32 = 0x0005_0000;
-    const RET_ALLOW: u32 = 0x7fff_0000;
-    let op = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
-    let program = [
-        op((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0), // the call's number
-        op((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 1, call as u32),
-        op((libc::BPF_RET | libc::BPF_K) as u16, 0, RET_ERRNO | code as u32),
-        op((libc::BPF_RET | libc::BPF_K) as u16, 0, RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: 4, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the program and its instructions are readable.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
-    }
 }
