@@ -38,7 +38,7 @@ FEED: dict[str, Any] = {
 
 
 def feed(lines: int = 1) -> _core.Feed:
-    line = {"source": None, **free_line("A")}
+    line = {"source": None, "allow": [], **free_line("A")}
     return _core.Feed({**FEED, "lines": [line] * lines})
 
 
