@@ -9,6 +9,7 @@ ratios hold.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import sys
@@ -66,10 +67,9 @@ def recorded(events: int) -> dict[str, dict[str, float]]:
 def live(pairs: int, wait: str, hold: float) -> dict[str, float]:
     """Microseconds from the later quote's receive time to the row in Python."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests.python.venue import Venue, add, directory, free_line
-
-    lines = [free_line(), free_line()]
-    venues = [Venue(line) for line in lines]
+    simple = importlib.import_module("tests.python.venue")
+    lines = [simple.free_line(), simple.free_line()]
+    venues = [simple.Venue(line) for line in lines]
     feeds = [
         barewire.Feed.from_config({"feed": {"protocol": "itch-5.0"}, "lines": [line]}, wait=wait)  # type: ignore[arg-type]
         for line in lines
@@ -80,11 +80,11 @@ def live(pairs: int, wait: str, hold: float) -> dict[str, float]:
         aligned = barewire.align({"a": feeds[0], "b": feeds[1]}, hold=hold, wait=wait)  # type: ignore[arg-type]
         rows = aligned.rows([("a", "AAPL"), ("b", "AAPL")])
         for venue in venues:
-            venue.send([directory(1, "AAPL"), add(1, "B", 1, 1_000_000)])
+            venue.send([simple.directory(1, "AAPL"), simple.add(1, "B", 1, 1_000_000)])
         time.sleep(0.1)
         for number in range(2, pairs + 2):
             for venue in venues:
-                venue.send([add(number, "B", 1, 1_000_000 + number)])
+                venue.send([simple.add(number, "B", 1, 1_000_000 + number)])
             end = time.monotonic() + 1
             while time.monotonic() < end:
                 batch = rows.read(timeout=0.2)

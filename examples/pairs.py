@@ -90,4 +90,5 @@ def main(first: str, second: str, stock: str, hedge_with: str, seconds: float) -
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], float(sys.argv[5]) if len(sys.argv) > 5 else 20.0)
+    venue, other_venue, symbol, hedge_symbol, *more = sys.argv[1:]
+    main(venue, other_venue, symbol, hedge_symbol, float(more[0]) if more else 20.0)

@@ -282,6 +282,31 @@ def test_a_feed_that_dies_ends_alone(tmp_path: Path) -> None:
         Path(f"/dev/shm/barewire.{name}").unlink(missing_ok=True)
 
 
+def test_rows_of_live_feeds_know_symbols_that_come_later_and_how_good_the_clocks_are() -> None:
+    with Two() as two:
+        aligned = barewire.align(two.inputs() | {"z": two.feeds[1].reader(symbols=["MSFT"])}, hold=0.01)
+        rows = aligned.rows([("x", "AAPL"), ("y", "AAPL"), ("z", "MSFT")], on=("z", "MSFT"))
+        assert rows.read(timeout=0.05) is None
+        day = [directory(1, "MSFT"), directory(2, "AAPL"), add(1, "B", 9, 1_000_000, locate=2)]
+        two.venues[0].send(day)
+        two.venues[1].send([*day, add(2, "S", 7, 1_010_000, symbol="MSFT")])
+        batch = rows.read(timeout=WAIT)
+        assert batch is not None
+        assert batch.legs == ("x.AAPL", "y.AAPL", "z.MSFT")
+        legs = batch.rows["legs"][-1]
+        assert legs["bid_size"].tolist()[:2] == [9, 9]
+        assert legs["ask_price"].tolist() == [barewire.UNDEF_PRICE, barewire.UNDEF_PRICE, 101_000_000_000]
+        bounds = [feed.stats.clock_bound_ns for feed in (*two.feeds, two.feeds[1])]
+        assert legs["bound_ns"].tolist() == bounds
+        assert int(batch.rows["bound_ns"][-1]) == min(sum(sorted(bounds)[-2:]), 2**64 - 1)
+        assert int(batch.rows["skew_ns"][-1]) == int(legs["ts_recv"].max()) - int(legs["ts_recv"].min())
+        for feed in two.feeds:
+            feed.stop()
+        assert rows.read() is None
+        with pytest.raises(barewire.UnknownSymbolError, match="AAPX"):
+            list(barewire.align(two.inputs()).rows([("x", "AAPX"), ("y", "AAPL")]))
+
+
 def test_live_and_recorded_inputs_do_not_mix_and_feeds_are_started(tmp_path: Path) -> None:
     replay = barewire.replay(write_binaryfile(tmp_path / "20200130.bin", random_day(10)))
     with pytest.raises(barewire.FeedError, match="not started"):
