@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         RingError,
         UnknownSymbolError,
     )
-    from ._events import BboEvent, Event, GapEvent, MboEvent, StatusEvent
+    from ._events import BboEvent, ClockEvent, Event, GapEvent, MboEvent, StatusEvent
     from ._example import EXAMPLE_CONFIG
     from ._feed import Feed
     from ._lines import LineStats
@@ -110,6 +110,7 @@ __all__ = [
     "BboEvent",
     "Book",
     "Clock",
+    "ClockEvent",
     "Config",
     "ConfigError",
     "Event",
@@ -167,7 +168,7 @@ _HOMES = {
         "RingError",
         "UnknownSymbolError",
     ),
-    "_events": ("BboEvent", "Event", "GapEvent", "MboEvent", "StatusEvent"),
+    "_events": ("BboEvent", "ClockEvent", "Event", "GapEvent", "MboEvent", "StatusEvent"),
     "_example": ("EXAMPLE_CONFIG",),
     "_feed": ("Feed",),
     "_lines": ("LineStats",),

@@ -11,6 +11,7 @@ __all__ = ["Clock", "clock_of"]
 
 _UNKNOWN = 2**64 - 1  # as the statistics and the records say it
 _MICROSECOND = 1_000
+_STATES = {1: "synchronised", 2: "holdover", 3: "degraded", 4: "lost"}
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,21 @@ class Clock:
         source: which clock stamps packets: "nic", "capture", "kernel" or "user"; "none" where nothing is known.
             Of several in use, the least good; each record's own is in its `ts_source`.
         bound_ns: how far that clock may be from the system's, nanoseconds; `None` where that is not known.
-        utc_bound_ns: how far the system's clock may be from UTC, nanoseconds, as the kernel says; `None` where it does
-            not know, since nobody synchronises it.
+        utc_bound_ns: how far the system's clock may be from UTC, nanoseconds, as PTP's daemon says where it is watched
+            (`[clock]` in the configuration), else the kernel; `None` where nobody knows.
+        state: what PTP's daemon makes of the system's clock: "synchronised", "holdover", "degraded" or "lost"; `None`
+            where it is not watched.
     """
 
     source: str
     bound_ns: int | None
     utc_bound_ns: int | None
+    state: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is known against it: neither degraded nor lost. Records by another are flagged."""
+        return self.state not in ("degraded", "lost")
 
     @property
     def total_ns(self) -> int | None:
@@ -42,9 +51,10 @@ class Clock:
     def __str__(self) -> str:
         unknown = "the system's own error is not known"
         utc = unknown if self.utc_bound_ns is None else _within(self.utc_bound_ns, "UTC")
+        state = "" if self.state is None else f", {self.state}"
         if self.bound_ns is None:
-            return f"{self.source}, of unknown error; {utc}"
-        return f"{self.source}, {_within(self.bound_ns, 'the system')}; {utc}"
+            return f"{self.source}, of unknown error; {utc}{state}"
+        return f"{self.source}, {_within(self.bound_ns, 'the system')}; {utc}{state}"
 
 
 def _within(bound_ns: int, what: str) -> str:
@@ -62,4 +72,5 @@ def clock_of(stats: Mapping[str, int]) -> Clock:
     source = TS_SOURCES.get(stats.get("clock_source", 0), "none")
     if source == "none":
         return Clock(source, None, None)
-    return Clock(source, bound("clock_bound_ns"), bound("clock_utc_bound_ns"))
+    state = _STATES.get(stats.get("clock_verdict", 0))
+    return Clock(source, bound("clock_bound_ns"), bound("clock_utc_bound_ns"), state)

@@ -27,6 +27,7 @@ from ._config_checks import (
     unicast,
     wrong,
 )
+from ._config_clock import ClockConfig
 from ._config_reading import read_tables
 from ._config_receive import AfXdpConfig, DpdkConfig, IoUringConfig, PacketMmapConfig, ReceiveConfig
 from ._config_recovery import RecoveryConfig, RerequestConfig, SnapshotConfig
@@ -34,6 +35,7 @@ from ._config_recovery import RecoveryConfig, RerequestConfig, SnapshotConfig
 __all__ = [
     "AfXdpConfig",
     "BookConfig",
+    "ClockConfig",
     "Config",
     "DpdkConfig",
     "FeedConfig",
@@ -192,6 +194,7 @@ class Config(Table):
     recovery: Annotated[RecoveryConfig, Field(description="tables [recovery.rerequest] and [recovery.snapshot]")] = (
         RecoveryConfig()
     )
+    clock: Annotated[ClockConfig, Field(description="a [clock] table")] = ClockConfig()
     ring: Annotated[RingConfig, Field(description="a [ring] table")] = RingConfig()
     book: Annotated[BookConfig, Field(description="a [book] table")] = BookConfig()
 

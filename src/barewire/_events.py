@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._records import GAP_REASONS, KINDS, RECORD_BYTES, STATUS_CODES, fields, record_struct
+from ._records import GAP_REASONS, KINDS, RECORD_BYTES, STATUS_CODES, TS_SOURCES, fields, record_struct
 
 if TYPE_CHECKING:
     from ._symbols import Symbols
 
-__all__ = ["KIND_AT", "BboEvent", "Event", "GapEvent", "MboEvent", "StatusEvent", "decode", "decoders"]
+__all__ = ["KIND_AT", "BboEvent", "ClockEvent", "Event", "GapEvent", "MboEvent", "StatusEvent", "decode", "decoders"]
 
 
 class MboEvent(NamedTuple):
@@ -96,7 +96,8 @@ class StatusEvent(NamedTuple):
     reason code in `reason`; "trade_broken" with the match number in `value`; "session_start" (every book is empty),
     "session_end". Of the feed: "line_down" and "line_up" with the line's index in `value` (0 is the first configured);
     "recovered": a snapshot was loaded, and every book is right again; "clock": from now on receive times may be off by
-    `value` nanoseconds either way (2^64-1: not known); `state` is the digit of their clock's number in `TS_SOURCES`.
+    `value` nanoseconds either way (2^64-1: not known); `state` is the digit of their clock's number in `TS_SOURCES`,
+    `reason` what PTP's daemon makes of it ("SYNC", "HOLD", "DEGR", "LOST"; empty where it is not watched).
     `symbol` is empty where the whole feed is meant.
     """
 
@@ -121,11 +122,40 @@ class StatusEvent(NamedTuple):
         return STATUS_CODES.get(self.code, "unknown")
 
 
+class ClockEvent(NamedTuple):
+    """From here on, how far receive times may be off: a "clock" status, read.
+
+    `source` is the clock that stamps packets, one of the values of `barewire.TS_SOURCES`; `bound_ns` how far its times
+    may be from UTC either way, `None` where nobody knows; `state` what PTP's daemon makes of the system's clock,
+    "synchronised", "holdover", "degraded" or "lost", `None` where it is not watched.
+    """
+
+    ts_recv: int
+    sequence: int
+    source: str
+    bound_ns: int | None
+    state: str | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is known against it: neither degraded nor lost. Records by another are flagged."""
+        return self.state not in ("degraded", "lost")
+
+    @classmethod
+    def of(cls, status: StatusEvent) -> ClockEvent:
+        """The one that a status of code "clock" tells of."""
+        source = TS_SOURCES.get(int(status.state), "none") if status.state.isdecimal() else "none"
+        bound = None if status.value == _UNKNOWN else status.value
+        return cls(status.ts_recv, status.sequence, source, bound, _CLOCK_STATES.get(status.reason))
+
+
 Event = MboEvent | BboEvent | GapEvent | StatusEvent
 
 Buffer = bytes | bytearray | memoryview
 
 _LETTER = {bytes([byte]): chr(byte) for byte in range(256)} | {b"\0": ""}
+_UNKNOWN = 2**64 - 1
+_CLOCK_STATES = {"SYNC": "synchronised", "HOLD": "holdover", "DEGR": "degraded", "LOST": "lost"}
 _INSTRUMENT = 4  # place of instrument_id in every event
 KIND_AT = next(row.offset for row in fields("mbo") if row.name == "kind")
 

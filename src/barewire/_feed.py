@@ -27,6 +27,8 @@ from ._symbols import Symbols
 if TYPE_CHECKING:
     from typing import Self
 
+    from ._clock_watch import ClockWatcher
+    from ._ptp.judge import ClockState
     from ._reader import Wait
 
 __all__ = ["Feed"]
@@ -73,6 +75,10 @@ class _OneAtATime:
     def stats(self) -> list[tuple[str, int]]:
         with self._lock:
             return self._core.stats()
+
+    def judge_clock(self, verdict: str, bound_ns: int | None) -> None:
+        with self._lock:
+            self._core.judge_clock(verdict, bound_ns)
 
     def lines(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -123,6 +129,7 @@ class Feed:
         self._core = _OneAtATime(_core.Feed(config.to_core()))
         self._symbols = Symbols(self._announced)
         self._reader: Reader | None = None
+        self._watcher: ClockWatcher | None = None
         self._stopping = False
 
     @classmethod
@@ -156,7 +163,11 @@ class Feed:
         """
         if self._reader is not None:
             raise FeedError("the feed was started before; make another with Feed.from_config()")
+        watcher = self._clock_watcher()
         self._core.start(None if self._native is None else self._native.target)
+        if watcher is not None:
+            self._watcher = watcher
+            watcher.start()
         if self._native is not None:
             # Its code is gone when the interpreter is: the thread must end first.
             weakref.finalize(self, self._core.stop)
@@ -169,7 +180,16 @@ class Feed:
     def stop(self) -> None:
         """Ends the thread; loops over the feed come to their end. Raises what the thread died of, if it did."""
         self._stopping = True
+        if self._watcher is not None:
+            self._watcher.stop()
         self._core.stop()
+
+    def _clock_watcher(self) -> ClockWatcher | None:
+        if self.config.clock.ptp_socket is None:
+            return None
+        from ._clock_watch import ClockWatcher
+
+        return ClockWatcher(self.config.clock, self._core)
 
     def __enter__(self) -> Self:
         if self._reader is None:
@@ -273,6 +293,11 @@ class Feed:
     def stats(self) -> FeedStats:
         """The statistics at this moment: every packet and message in exactly one counter. All 0 before the start."""
         return make_stats(() if self._reader is None else self._core.stats())
+
+    @property
+    def clock_state(self) -> ClockState | None:
+        """What PTP's daemon makes of the system's clock, with reasons; `None` where it is not watched (`[clock]`)."""
+        return None if self._watcher is None else self._watcher.state
 
     @property
     def clock(self) -> Clock:

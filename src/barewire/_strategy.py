@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core
 from ._errors import ConfigError
-from ._events import BboEvent, Event, GapEvent, MboEvent, StatusEvent
+from ._events import BboEvent, ClockEvent, Event, GapEvent, MboEvent, StatusEvent
 from ._reader import WAIT_NS, Reader, finish
 from ._records import KINDS
 
@@ -73,6 +73,13 @@ class Strategy:
         """A trading state, a session's start or end, a line that fell silent, books that are right again.
 
         `status.code_name` says which.
+        """
+
+    def on_clock(self, clock: ClockEvent) -> None:
+        """The clock behind `ts_recv`, or how far it may be off, changed: a strategy may refuse to hedge by a bad one.
+
+        Told at the start of a live feed and at each change; `clock.is_good` says whether anything is known against it.
+        Comes before `on_status` for the same record.
         """
 
     def on_lost(self, count: int) -> None:
@@ -158,7 +165,11 @@ class Dispatcher:
             "mbo": (MboEvent, on_event, on_trade),
             "bbo": (BboEvent, _overridden(strategy, "on_bbo"), None),
             "gap": (GapEvent, _overridden(strategy, "on_gap"), None),
-            "status": (StatusEvent, _overridden(strategy, "on_status"), None),
+            "status": (
+                StatusEvent,
+                _status(_overridden(strategy, "on_clock"), _overridden(strategy, "on_status")),
+                None,
+            ),
         }
         calls = {KINDS[name]: call for name, call in wanted.items() if call[1] is not None or call[2] is not None}
         if published is not None:
@@ -195,6 +206,23 @@ class Dispatcher:
         if self._on_batch is not None:
             self._on_batch(batch)
         self.core.records(memory, len(batch), 0, self._names.version)
+
+
+def _status(
+    on_clock: Callable[[ClockEvent], None] | None, on_status: Callable[[StatusEvent], None] | None
+) -> Callable[[StatusEvent], None] | None:
+    """What status records are for, where a strategy wants to hear of clocks."""
+    if on_clock is None:
+        return on_status
+    heard = on_clock
+
+    def status(event: StatusEvent) -> None:
+        if event.code_name == "clock":
+            heard(ClockEvent.of(event))
+        if on_status is not None:
+            on_status(event)
+
+    return status
 
 
 def _check_records(strategy: Strategy, records: Iterable[str], calls: Container[int]) -> None:

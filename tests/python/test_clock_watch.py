@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import barewire
 from barewire._ptp import load_site, plan
 from barewire._ptp.judge import ClockState, Judge, Kernel, Observation, State, Thresholds
 from barewire._ptp.management import PortStatus, PtpStatus, parse
@@ -235,6 +236,64 @@ def test_no_answer_is_lost_after_a_while() -> None:
     assert (gone.state, codes(gone)) == (State.LOST, {"no-answer"})
 
 
+# --- a feed's own watch --------------------------------------------------------------------------
+
+BAD_TS_RECV = 8
+
+
+def clocked(socket: str, **thresholds: int) -> dict[str, object]:
+    """A configuration on loopback whose clock is watched."""
+    lines = [{"name": "A", "group": "239.255.64.77", "port": 26_577, "interface": "lo"}]
+    clock = {"ptp_socket": socket, "ptp_domain": 24, "interval_s": 0.2, "trial": True, **thresholds}
+    return {"feed": {"protocol": "itch-5.0"}, "lines": lines, "clock": clock}
+
+
+class Clocks(barewire.Strategy):
+    """Notes what it hears of the clock, and which events were flagged under which state."""
+
+    def __init__(self) -> None:
+        self.heard: list[barewire.ClockEvent] = []
+        self.flagged: set[tuple[str | None, bool]] = set()
+
+    def on_clock(self, clock: barewire.ClockEvent) -> None:
+        self.heard.append(clock)
+
+    def on_event(self, event: barewire.MboEvent) -> None:
+        state = self.heard[-1].state if self.heard else None
+        self.flagged.add((state, bool(event.flags & BAD_TS_RECV)))
+
+
+def simulated(seconds: float) -> subprocess.Popen[bytes]:
+    command = [PROGRAM, "sim", "--rate", "5000", "--instruments", "20", "--duration", str(seconds)]
+    command += ["--line", "239.255.64.77:26577@lo"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_feed_whose_ptp4l_does_not_answer_says_so_in_every_record(tmp_path: Path) -> None:
+    strategy = Clocks()
+    sim = simulated(20)
+    try:
+        with barewire.Feed.from_config(clocked(str(tmp_path / "none"))) as feed:
+            feed.run(strategy, duration=3)
+            assert feed.clock.state == "lost"
+            assert not feed.clock.is_good
+            assert feed.clock_state is not None
+            assert codes(feed.clock_state) == {"no-answer"}
+    finally:
+        sim.kill()
+        sim.wait()
+    assert strategy.heard[0].state is None
+    assert strategy.heard[-1].state == "lost"
+    assert strategy.heard[-1].bound_ns is None
+    assert ("lost", True) in strategy.flagged
+    assert (None, True) not in strategy.flagged
+
+
+def test_thresholds_of_a_feed_are_in_order() -> None:
+    with pytest.raises(barewire.ConfigError, match="each threshold no less than the one before"):
+        barewire.Feed.from_config(clocked("x", warn_ns=5, degraded_ns=4))
+
+
 # --- a site --------------------------------------------------------------------------------------
 
 
@@ -355,6 +414,25 @@ def test_faults_in_a_site_of_eight_are_named_and_so_is_recovery(tmp_path: Path) 
         assert watching.seen["r1-clock"].state is State.LOST
         site.pmc("gm1", settings.format(0))
         watching.until(all_well, "recovery from the trap")
+
+        # In a feed's data: a good clock, and one whose ptp4l dies.
+        strategy = Clocks()
+        wide = {"warn_ns": 100_000, "degraded_ns": 1_000_000, "lost_ns": 20_000_000, "drift_ppb": 100_000}
+        sim = simulated(60)
+        try:
+            with barewire.Feed.from_config(clocked(str(tmp_path / "r2-h2.sock"), **wide)) as feed:
+                feed.run(strategy, duration=3)
+                assert feed.clock.state == "synchronised"
+                assert feed.clock.utc_bound_ns is not None
+                assert feed.clock.utc_bound_ns < 1_000_000
+                site.kill("r2-h2")
+                feed.run(strategy, duration=6)
+                assert feed.clock.state == "lost"
+        finally:
+            sim.kill()
+            sim.wait()
+        assert {("synchronised", False), ("lost", True)} <= strategy.flagged
+        assert not {("synchronised", True), ("lost", False)} & strategy.flagged
 
         # The command, its JSON and its metrics.
         command = [PROGRAM, "clock", "watch", "--socket", str(tmp_path / "r2-h1.sock"), "--domain", "24", "--trial"]

@@ -1,0 +1,73 @@
+"""A thread beside a feed that asks PTP's daemon how the system's clock is, and tells the feed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from . import _core
+from ._ptp.judge import ClockState, Judge, Kernel, Observation, Reason, State, Thresholds
+from ._ptp.management import Pmc
+
+if TYPE_CHECKING:
+    from ._config_clock import ClockConfig
+
+__all__ = ["ClockWatcher", "kernel_clock"]
+
+
+class Judged(Protocol):
+    """Who is told: a feed of the core."""
+
+    def judge_clock(self, verdict: str, bound_ns: int | None) -> None: ...
+
+
+def kernel_clock() -> Kernel:
+    """What the kernel says of the system's clock."""
+    said = _core.system_clock()
+    return Kernel(said["synchronised"], said["max_error_us"] * 1_000, said["tai_offset_s"] or 0)
+
+
+class ClockWatcher:
+    """Tells a feed of its clock from `start()` to `stop()`."""
+
+    def __init__(self, config: ClockConfig, feed: Judged) -> None:
+        assert config.ptp_socket is not None
+        self._config = config
+        self._feed = feed
+        thresholds = Thresholds(
+            config.warn_ns, config.degraded_ns, config.lost_ns, config.drift_ppb, trial=config.trial
+        )
+        self._judge = Judge(thresholds)
+        self._pmc = Pmc(config.ptp_socket, config.ptp_domain)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="barewire-clock", daemon=True)
+        self.state: ClockState | None = None
+        """The last verdict; None before the first."""
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends, which takes no longer than a look."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._pmc.close()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self.state = self._look()
+            bound = None if self.state.bound_ns is None else round(self.state.bound_ns)
+            self._feed.judge_clock(self.state.state.name.lower(), bound)
+            self._stop.wait(self._config.interval_s)
+
+    def _look(self) -> ClockState:
+        try:
+            ptp = self._pmc.read()
+        except OSError as error:
+            # linuxptp is not there, or its socket not to be used: nobody can tell how the clock is.
+            reason = Reason("no-answer", f"{error.filename}: {error.strerror}", State.LOST)
+            return ClockState(State.LOST, None, None, None, None, None, None, None, (), (reason,), ())
+        return self._judge.update(Observation(time.monotonic(), ptp, kernel_clock()))
