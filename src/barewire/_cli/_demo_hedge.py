@@ -93,6 +93,6 @@ def hedge_text(found: dict[str, Any]) -> str:
         where += f"; others had the cores while {' and '.join(found['disturbed'])} ran, so that these say little"
     table = table_text(("path", "mean us", "stddev us", "hedge ratio off by %", "failed hedges %"), rows)
     return (
-        f"\n{first} hedged with {second}, in a simulated volatile minute, by quotes that arrive as late as they do here:\n"
-        f"{table}\nLatencies: {where}. 'barewire study' says more."
+        f"\n{first} hedged with {second}, in a simulated volatile minute, by quotes that arrive as late as they do "
+        f"here:\n{table}\nLatencies: {where}. 'barewire study' says more."
     )

@@ -89,6 +89,23 @@ def sim(
     ] = None,
     rerequest_fault: Annotated[str, typer.Option(metavar="FAULT", help=f"Answer badly: {FAULT_FORMS}.")] = "none",
     glimpse_fault: Annotated[str, typer.Option(metavar="FAULT", help=f"Serve badly: {FAULT_FORMS}.")] = "none",
+    venue: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=9, help="One of several venues that follow one path of prices: the same --seed, another number."
+        ),
+    ] = None,
+    venue_lag: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1e6, help="Microseconds by which it follows later. [default: 300 a number after 1]"),
+    ] = None,
+    volatility: Annotated[int, typer.Option(min=0, max=1000, help="How much prices move, percent of the usual.")] = 100,
+    trading: Annotated[
+        float | None, typer.Option(min=0.001, help="Close after so many seconds of market hours, by simulated time.")
+    ] = None,
+    simulated_rate: Annotated[
+        str, typer.Option(help="Messages a second by simulated time, in calm times; of times only.")
+    ] = "1M",
     linger: Annotated[
         float, typer.Option(min=0.0, help="Seconds that these servers stay after the session's end.")
     ] = _LINGER_S,
@@ -99,6 +116,9 @@ def sim(
     Deterministic from its seed. Nothing leaves the machine unless --line names an interface other than lo. As it
     stands, 'barewire run' with the configuration of 'barewire run --example-config' hears it.
 
+    Two venues: two of these commands with --venue 1 and --venue 2 and one --seed, to two files by simulated time or at
+    once by the system's clock. They share nothing but the seed.
+
     The impairments are the network's: what is sent, and written to --pcap, is what they leave; a --binaryfile and the
     servers have every message.
     """
@@ -106,12 +126,16 @@ def sim(
 
     if not send and not (pcap or binaryfile or digest):
         raise ConfigError("--no-send: nothing to do; give --pcap or --binaryfile")
-    if not send and messages is None and duration is None:
-        raise ConfigError("--no-send: expected --messages or --duration, else the file never ends")
+    if not send and messages is None and duration is None and trading is None:
+        raise ConfigError("--no-send: expected --messages, --trading or --duration, else the file never ends")
+    if messages is not None and trading is not None:
+        raise ConfigError("--messages and --trading: expected one of the two")
+    if venue is None and venue_lag is not None:
+        raise ConfigError(f"--venue-lag {venue_lag:g}: expected --venue beside it")
     if not session.isascii() or not 1 <= len(session) <= 10:
         raise ConfigError(f"--session {session!r}: expected 1 to 10 ASCII characters")
     rate_text = rate if rate is not None else (_DEFAULT_RATE if send else "max")
-    lines = _lines(line) if send else []
+    lines = _lines(line, venue or 1) if send else []
     impairments = parse_impairments(
         given_impairments(impair, loss, burst_loss, duplicate, reorder, delay_jitter, line_skew),
         LINE_LETTERS[: len(lines) or 2],
@@ -124,6 +148,10 @@ def sim(
         live_orders=number("--live-orders", live_orders, 1),
         messages=None if messages is None else number("--messages", messages, 1),
         duration_ns=None if duration is None else round(duration * 1e9),
+        trading_ns=None if trading is None else round(trading * 1e9),
+        simulated_rate=number("--simulated-rate", simulated_rate, 1),
+        volatility=volatility,
+        venue=None if venue is None else venue_config(venue, venue_lag),
         rate=None if rate_text == "max" else float(number("--rate", rate_text, 1)),
         max_payload=max_payload,
         messages_per_packet=per_packet,
@@ -215,10 +243,23 @@ def simulator_config(**given: Any) -> dict[str, Any]:
     }
 
 
-def _lines(given: list[str] | None) -> list[dict[str, Any]]:
+def venue_config(number_: int, lag_us: float | None = None) -> dict[str, int]:
+    """A venue as the compiled simulator takes it; the first one leads, each further one follows 300 us later."""
+    lag_ns = 300_000 * (number_ - 1) if lag_us is None else round(1e3 * lag_us)
+    return {"number": number_, "lag_ns": lag_ns, "instrument_lag_ns": 20_000}
+
+
+def _lines(given: list[str] | None, venue: int) -> list[dict[str, Any]]:
     if given is not None and len(given) > 2:
         raise ConfigError(f"--line: found {len(given)}; expected one for the A line and at most one for the B line")
-    return [_line(text) for text in given or _DEFAULT_LINES.split()]
+    if given:
+        return [_line(text) for text in given]
+    # Each venue on groups of its own, or one would hear the other.
+    default = [_line(text) for text in _DEFAULT_LINES.split()]
+    for entry in default:
+        head, third, last = entry["group"].rsplit(".", 2)
+        entry["group"] = f"{head}.{int(third) + venue - 1}.{last}"
+    return default
 
 
 def _line(text: str) -> dict[str, Any]:

@@ -65,8 +65,13 @@ def hedge_ratio(
     """
     together = square = 0.0
     for phase in range(_PHASES):
-        grid = np.arange(interval_ns * (1 + phase / _PHASES), span_ns, interval_ns).astype(np.int64) + shift_ns
-        a, b = (np.diff(np.log(_at(ns, price, grid))) for ns, price in (first, second))
+        begin = interval_ns + interval_ns * phase // _PHASES + shift_ns
+        # Only where a quote has changed since the sample before is there a return: a quiet hour costs nothing.
+        cells = np.unique(np.concatenate([-((begin - ns) // interval_ns) for ns, _ in (first, second)]))
+        ends = begin + interval_ns * cells[(cells > 0) & (interval_ns * cells < span_ns + shift_ns - begin)]
+        a, b = (
+            np.log(_at(ns, price, ends)) - np.log(_at(ns, price, ends - interval_ns)) for ns, price in (first, second)
+        )
         together += float(a @ b)
         square += float(b @ b)
     return together / square if square else float("nan")

@@ -27,7 +27,7 @@ DEFAULT_PAIR = ("AAPL", "MSFT")
 LISTED = 100
 """Instruments that are listed in the order of their activity, among which a pair is looked for."""
 _OPEN_NS = 34_200 * 10**9  # 09:30, of a day of which midnight is 0
-_CLOSE_NS = 57_300 * 10**9  # 15:55, by when simulated trading has long ended
+_CLOSE_NS = 57_600 * 10**9  # 16:00
 _PRICE = 1e-9
 
 
@@ -153,7 +153,7 @@ def simulated(market: Market, seed: int, pair: tuple[str, str], venues: int = 2)
             ratio = hedge_ratio(truth, *pair)
             lags.append({row["symbol"]: int(row["lag_ns"]) for row in truth})
             made.run()
-            found.append(_quotes(path, pair, DEFAULT_PROTOCOL, _OPEN_NS, _CLOSE_NS))
+            found.append(_quotes(path, pair, DEFAULT_PROTOCOL))
             path.unlink()
     return Session(tuple(found), round(market.seconds * 1e9), Truth(ratio, tuple(lags)))
 
@@ -161,8 +161,11 @@ def simulated(market: Market, seed: int, pair: tuple[str, str], venues: int = 2)
 def recorded(
     files: Sequence[str | os.PathLike[str]], pair: tuple[str, str], protocol: str, date: str | None = None
 ) -> Session:
-    """A session from a file a venue. Raises ConfigError, ProtocolError, FormatError, OSError."""
-    venues = tuple(_quotes(file, pair, protocol, 0, None, date=date) for file in files)
+    """A session from a file a venue: its market hours, 09:30 to 16:00, where the file or `date` says which day it is.
+
+    Raises ConfigError, ProtocolError, FormatError, OSError.
+    """
+    venues = tuple(_quotes(file, pair, protocol, date=date) for file in files)
     for file, venue in zip(files, venues, strict=True):
         for symbol in pair:
             if symbol not in venue or len(venue[symbol]) < 2:
@@ -193,11 +196,10 @@ def _quotes(
     source: str | os.PathLike[str],
     symbols: Sequence[str],
     protocol: str,
-    begin_ns: int,
-    end_ns: int | None,
     date: str | None = None,
 ) -> dict[str, Quotes]:
-    """Both sides' quotes between two times; as received where the file says when, else as the venue says."""
+    """Two-sided quotes in market hours; by the time of receipt where the file has it, else by the venue's."""
+    from .. import _time
     from .._replay import replay
 
     opened = replay(source, protocol=protocol, records="bbo", symbols=symbols, date=date, batch_records=1 << 16)
@@ -208,12 +210,13 @@ def _quotes(
     records: npt.NDArray[np.void] = np.concatenate(parts)
     times = records["ts_recv"] if np.all(records["ts_source"] != 0) else records["ts_event"]
     times = times.astype(np.int64)
-    whole = (records["bid_price"] != UNDEF_PRICE) & (records["ask_price"] != UNDEF_PRICE) & (times >= begin_ns)
-    if end_ns is not None:
-        whole &= times < end_ns
+    begin_ns = _OPEN_NS + (0 if opened.date is None else _time.midnight_ns(opened.date))
+    times -= begin_ns
+    whole = (records["bid_price"] != UNDEF_PRICE) & (records["ask_price"] != UNDEF_PRICE)
+    whole &= (times >= 0) & (times < _CLOSE_NS - _OPEN_NS)
     for number in np.unique(records["instrument_id"]):
         rows = records[whole & (records["instrument_id"] == number)]
-        at = times[whole & (records["instrument_id"] == number)] - begin_ns
+        at = times[whole & (records["instrument_id"] == number)]
         found[opened.symbols.of(int(number))] = Quotes(
             at,
             rows["bid_price"] * _PRICE,
