@@ -51,9 +51,13 @@ impl Umem {
         const HUGE_BYTES: usize = 2 << 20;
         let len = frames.checked_mul(frame_bytes as usize).ok_or(io::ErrorKind::OutOfMemory)?;
         let rounded = len.next_multiple_of(HUGE_BYTES);
-        // Set-aside pages are counted when they are mapped, so what was got will be there when it is touched.
         if huge && let Ok(base) = map(rounded, true) {
-            return Ok(Umem { base, mapped: rounded, len: len as u64, frame_bytes, pages: Pages::Huge });
+            let umem = Umem { base, mapped: rounded, len: len as u64, frame_bytes, pages: Pages::Huge };
+            // Set-aside pages are counted when they are mapped, and can be gone all the same when they are touched: for
+            // another node's cores, by a container's limit, or since they are just being given back.
+            if umem.populate().is_ok() {
+                return Ok(umem);
+            }
         }
         let mut umem = Umem { base: map(len, false)?, mapped: len, len: len as u64, frame_bytes, pages: Pages::Normal };
         if huge {
@@ -64,6 +68,18 @@ impl Umem {
             }
         }
         Ok(umem)
+    }
+
+    /// Has the kernel put pages behind all of it. Kernels before 5.14 cannot be asked.
+    fn populate(&self) -> io::Result<()> {
+        // SAFETY: the mapping is this one's, for its whole length; nothing but zeros is written.
+        match unsafe { libc::madvise(self.base.as_ptr().cast(), self.mapped, libc::MADV_POPULATE_WRITE) } {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+                error => Err(error),
+            },
+        }
     }
 
     pub(super) fn pages(&self) -> Pages {
