@@ -112,7 +112,8 @@ WRONG = [
         "receive.timestamps",
         "yes",
         'receive.timestamps = "yes": expected whose clock says when packets came: "auto" (the card\'s where it '
-        'stamps already, else the kernel\'s, else the feed\'s own), "hardware" (the card is set up for it), "kernel" or "user"',
+        "stamps already, else the kernel's, else the feed's own), "
+        '"hardware" (the card is set up for it), "kernel" or "user"',
     ),
     (
         "receive",
@@ -161,8 +162,8 @@ WRONG = [
     (
         "receive.switch_times",
         "metamako",
-        'receive.switch_times = "metamako": expected path "packet_mmap", "af_xdp" or "dpdk" beside it, since sockets see '
-        "no trailers",
+        'receive.switch_times = "metamako": expected path "packet_mmap", "af_xdp" or "dpdk" beside it, since '
+        "sockets see no trailers",
     ),
     ("fed", {}, "fed: unknown key; did you mean feed?"),
     ("lines", [], "lines = []: expected one [[lines]] table for each line, 1 to 8"),
@@ -312,11 +313,12 @@ def test_the_example_is_what_the_simulator_sends_to() -> None:
             shown[table] = {**shown.get(table, {}), **tomllib.loads(line[2:])}
     shown["receive"].pop("core")
     shown["ring"].pop("group")
+    shown["clock"].pop("ptp_socket")
     shown["recovery.rerequest"].pop("local")
     assert shown["sequencing"].pop("capacity") == load_config(GOOD).held_messages
     bare = load_config(text)
     paths = {"receive.io_uring", "receive.packet_mmap", "receive.af_xdp", "receive.dpdk"}
-    assert set(shown) == paths | {"receive", "ring", "sequencing", "recovery.rerequest", "recovery.snapshot"}
+    assert set(shown) == paths | {"receive", "clock", "ring", "sequencing", "recovery.rerequest", "recovery.snapshot"}
     for name, values in shown.items():
         there = bare.model_dump()
         for part in name.split("."):

@@ -472,3 +472,31 @@ def test_a_feed_in_a_process_of_others_gives_up_its_own_threads_capabilities_onl
         assert {name: during[name] for name in before if name in during} == {
             name: held for name, held in before.items() if name in during
         }
+
+
+def test_without_its_library_dpdk_says_how_to_get_it(net: Net, tmp_path: Path) -> None:
+    file = configuration(tmp_path, "dpdk", "busy")
+    text = file.read_text()
+    (tmp_path / "text.so").write_text("no library")
+    for library, reason in (("/nonexistent/library.so", "cannot open shared object file"), ("text.so", "too short")):
+        file.write_text(text.replace("huge_pages", f'library = "{tmp_path / library}"\nhuge_pages'))
+        output, errors = run(net, file).communicate(timeout=WAIT)
+        (line,) = errors.splitlines()
+        assert output == ""
+        assert reason in line
+        assert "`apt install libdpdk-dev pkg-config` and `make dpdk` in barewire's sources make it anew" in line
+
+
+def files_of_dpdk() -> set[Path]:
+    """What a process can leave of its shared memory; huge pages are counted, since a file there keeps them."""
+    return {path for folder in ("/var/run/dpdk", "/tmp/dpdk", "/dev/hugepages") for path in Path(folder).rglob("*")}
+
+
+def test_dpdk_leaves_no_files_when_it_is_killed(net: Net, tmp_path: Path) -> None:
+    before = files_of_dpdk()
+    feed = running(net, configuration(tmp_path, "dpdk", "busy"), ring_name("dpdk", "busy"))
+    assert files_of_dpdk() == before
+    feed.kill()
+    feed.communicate()
+    assert files_of_dpdk() == before
+    ring_file(ring_name("dpdk", "busy")).unlink()

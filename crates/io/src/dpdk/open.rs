@@ -11,7 +11,7 @@ use super::eal::{self, Eal};
 use super::igmp::Speaker;
 use super::library::{self, PortConfig, PortInfo, RawPacket};
 use super::options::{DeviceReport, DeviceTimes, DpdkOptions, Filter, Joined};
-use super::port::Port;
+use super::port::{Claim, Port};
 use super::{DpdkError, DpdkReceiver, LONGEST};
 use crate::capabilities::Capabilities;
 use crate::error::{OpenError, Purpose};
@@ -82,8 +82,16 @@ impl DpdkReceiver {
         let device = numbered(&group.device);
         let (mut port, info) = probe(eal, what, &device, lines, options)?;
         port.beside_kernel = info.if_index != 0;
-        // The loopback has none, and shows everything twice.
-        port.own = (info.driver() == "net_af_packet" && info.mac != [0; 6]).then_some(info.mac);
+        if info.driver() == "net_af_packet" {
+            port.claim = Claim::of(info.if_index);
+            if port.claim.is_none() {
+                let (call, said) = ("PACKET_FANOUT".to_owned(), String::new());
+                let error = DpdkError::Refused { device, call, said, error: library::error(-libc::EEXIST) };
+                return Err(OpenError::Dpdk { what, error });
+            }
+            // The loopback has none, and shows everything twice.
+            port.own = (info.mac != [0; 6]).then_some(info.mac);
+        }
         let times = self.device_times(&mut port, &info, options);
 
         let mut addresses: Vec<[u8; 6]> = Vec::new();

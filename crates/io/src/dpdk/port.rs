@@ -1,9 +1,12 @@
 //! A device's port, as a receiver has it.
 
 use std::ffi::c_int;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::slice;
+use std::sync::{Mutex, PoisonError};
 
 use super::DpdkCounters;
 use super::eal;
@@ -31,10 +34,40 @@ pub(super) struct Port {
     pub(super) beside_kernel: bool,
     /// The interface's own address, where its driver also shows what it sends.
     pub(super) own: Option<[u8; 6]>,
+    /// The interface's, where its driver would share packets with another receiver on it.
+    pub(super) claim: Option<Claim>,
     seen: PortStatistics,
     unsent: u64,
     /// A process that was forked from this one has a copy, and must not stop the device.
     owner: u32,
+}
+
+/// Interfaces by namespace and number that this process's receivers have by `net_af_packet`. Its sockets on one interface
+/// are a fanout group for each process: a second receiver would take packets from the first.
+static CLAIMED: Mutex<Vec<(u64, u32)>> = Mutex::new(Vec::new());
+
+/// An interface of this process's; it is free when this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim((u64, u32));
+
+impl Claim {
+    /// `None` where another receiver has it.
+    pub(super) fn of(interface: u32) -> Option<Claim> {
+        let namespace = fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
+        let key = (namespace, interface);
+        let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+        if claimed.contains(&key) {
+            return None;
+        }
+        claimed.push(key);
+        Some(Claim(key))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| *key != self.0);
+    }
 }
 
 // SAFETY: DPDK lets any thread use a port, one at a time, and a value is with one thread at a time.
@@ -63,6 +96,7 @@ impl Port {
             clock: None,
             beside_kernel: false,
             own: None,
+            claim: None,
             seen: PortStatistics::default(),
             unsent: 0,
             owner: process::id(),
