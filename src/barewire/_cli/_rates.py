@@ -70,7 +70,8 @@ def _highest(low: float, high: float, attempt: Callable[[float], bool]) -> float
 def _row(path: str, per_packet: int, limit: str, best: dict[str, Any] | None) -> dict[str, Any]:
     row: dict[str, Any] = {"path": path, "most_messages_per_packet": per_packet}
     row |= {"limited_by": limit, "inconclusive": limit == "host"}
-    return row | {name: best[name] if best else 0 for name in _NAMES}
+    nothing: dict[str, Any] = dict.fromkeys(_NAMES, 0) | {"sender": None}
+    return row | {name: (best or nothing)[name] for name in _NAMES}
 
 
 def loss_free_rate(
@@ -115,6 +116,7 @@ def longest_burst(scene: Scene, path: str, rate: float, longest: float, per_pack
     whole = lost[longest]
     row |= {"burst_ms": (found or 0.0) * 1e3, "longest_ms": longest * 1e3, "asked_msgs_per_s": rate}
     row |= {"survives": (found or 0.0) >= longest, "sent_of_longest": whole["sent"], "lost_of_longest": whole["lost"]}
+    row["sender"] = whole["sender"]
     return row | {"rate_of_longest_msgs_per_s": whole["rate_msgs_per_s"]}
 
 

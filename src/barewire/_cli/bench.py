@@ -161,8 +161,8 @@ def burst(
     rows = [_rates.longest_burst(scene, path, per_second, duration, messages_per_packet) for path in scene.paths]
     result = {"results": rows, "longest_s": duration, **_latency.facts(scene)}
     columns = {"burst ms": "burst_ms", "msgs": "sent", "sent msg/s": "rate_msgs_per_s", "latest us": "max_us"}
-    columns |= {"lost of the longest": "lost_of_longest", "of": "sent_of_longest", "sender": "sender"}
-    columns |= {"stolen %": "stolen_pct", "limit": "limited_by"}
+    columns |= {"longest: lost": "lost_of_longest", "of": "sent_of_longest", "at msg/s": "rate_of_longest_msgs_per_s"}
+    columns |= {"sender": "sender", "stolen %": "stolen_pct", "limit": "limited_by"}
     print_json(result) if as_json else print(_table(result, columns))
 
 
