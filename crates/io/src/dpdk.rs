@@ -43,7 +43,7 @@ use crate::packet::{Packet, Receiver, ReceiverCounters, counters};
 use crate::waits::Waits;
 pub use error::DpdkError;
 use library::RawPacket;
-pub use library::{FILE as LIBRARY_FILE, beside_this_code as library_beside};
+pub use library::FILE as LIBRARY_FILE;
 pub use options::{DeviceFor, DeviceReport, DeviceTimes, DpdkOptions, Filter, Joined, Memory};
 use port::Port;
 

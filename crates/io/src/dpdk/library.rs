@@ -205,7 +205,7 @@ fn open(path: &Path) -> Result<*mut c_void, String> {
 }
 
 /// The library's place beside the file that this code is in.
-pub fn beside_this_code() -> Option<PathBuf> {
+fn beside_this_code() -> Option<PathBuf> {
     // SAFETY: a Dl_info is pointers, for which zero is a value.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
     let here = beside_this_code as *const c_void;

@@ -1,6 +1,7 @@
 //! Opening: the environment, devices, groups.
 
 use std::ffi::CString;
+use std::io;
 use std::net::Ipv4Addr;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -239,7 +240,11 @@ fn probe(
     let needs = needs(device);
     let error = library::error(result);
     Err(match result {
-        _ if needs.is_missing() => OpenError::not_permitted(what, "open a DPDK device", needs, error),
+        // Whatever the driver says, if anything.
+        _ if needs.is_missing() => {
+            let error = io::Error::from_raw_os_error(libc::EPERM);
+            OpenError::not_permitted(what, "open a DPDK device", needs, error)
+        }
         code if code == -libc::ERANGE && call == "queues" => OpenError::Dpdk {
             what,
             error: DpdkError::NoSuchQueue {
