@@ -14,10 +14,11 @@ import polars as pl
 
 import barewire
 
+date: str | None = None
 if len(sys.argv) > 2:
     path, date = Path(sys.argv[1]), sys.argv[2]
 else:
-    path, date = Path(tempfile.mkdtemp()) / "morning.pcap", None
+    path = Path(tempfile.mkdtemp()) / "morning.pcap"
     command = [str(Path(sys.executable).with_name("barewire")), "sim", "--no-send", "--pcap", str(path)]
     subprocess.run(
         [*command, "--messages", "50k", "--instruments", "20", "--rate", "20k"], check=True, capture_output=True

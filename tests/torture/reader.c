@@ -19,7 +19,7 @@ static void check(const struct barewire_ring_record *found, uint64_t n, uint64_t
 }
 
 static int attach(struct barewire_ring *ring, const char *name, uint64_t not_epoch) {
-    for (int attempt = 0; attempt < 1000; attempt++) {
+    for (int attempt = 0; attempt < 6000; attempt++) {
         int error = barewire_ring_attach(ring, name);
         if (!error && ring->header.epoch != not_epoch) return 0;
         if (!error) barewire_ring_detach(ring);

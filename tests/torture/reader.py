@@ -108,7 +108,7 @@ def follow(name: str, mode: str) -> None:
         account.finish()
         if ended:
             return
-        ring.reattach(timeout=10)
+        ring.reattach(timeout=60)
 
 
 async def drain(ring: barewire.Ring, account: Account) -> None:

@@ -45,7 +45,7 @@ class Child:
 
     def said(self) -> list[str]:
         """All it said, once it has ended."""
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=120)
         assert self.listener is not None
         self.listener.join()
         return self.lines
