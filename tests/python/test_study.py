@@ -233,8 +233,8 @@ def test_recordings_are_studied_too(barewire: Cli, tmp_path: Path) -> None:
     for venue in (1, 2):
         barewire(
             "sim", "--no-send", "--venue", str(venue), "--trading", "2", "--simulated-rate", "5k",
-            "--volatility", "1000", "--instruments", "2", "--live-orders", "1k", "--messages-per-packet", "1", "--pcap", f"{venue}.pcap",
-            cwd=tmp_path,
+            "--volatility", "1000", "--instruments", "2", "--live-orders", "1k", "--messages-per-packet", "1",
+            "--pcap", f"{venue}.pcap", cwd=tmp_path,
         )  # fmt: skip
     found = json.loads(
         barewire("study", "1.pcap", "2.pcap", "--pair", "AAPL,MSFT", "--seeds", "2", "--json", cwd=tmp_path).stdout
