@@ -170,6 +170,11 @@ class Torture:
         for child in self.all:
             child.process.kill()
             child.process.wait()
+            if child.listener is not None:
+                child.listener.join()
+            for pipe in (child.process.stdin, child.process.stdout):
+                if pipe is not None:
+                    pipe.close()
         Path(f"/dev/shm/barewire.{self.name}").unlink(missing_ok=True)
 
 
