@@ -140,7 +140,7 @@ bench-recovery: build ## what a feed loses and how long it takes to recover, wit
 	$(BIN)/python benches/recovery.py $(BENCH_ARGS)
 
 .PHONY: bench-latency
-bench-latency: build ## latency by receive path, over a veth pair when root (BENCH_ARGS=--readme for the README's table)
+bench-latency: build ## latency and rates by receive path, over a veth pair when root (BENCH_ARGS=--readme: tables in the README)
 	@$(BIN)/python benches/latency.py $(BENCH_ARGS)
 
 .PHONY: bench-handoff
