@@ -21,6 +21,8 @@ __all__ = [
     "align_layouts",
     "bench_book",
     "bench_ring",
+    "calibrate_tsc",
+    "compare_phc",
     "counters",
     "drop_capabilities",
     "encode",
@@ -30,6 +32,7 @@ __all__ = [
     "handoff_round_trips",
     "protocols",
     "record_layouts",
+    "system_clock",
 ]
 
 __version__: str
