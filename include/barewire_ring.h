@@ -133,15 +133,17 @@ struct barewire_bbo {
 struct barewire_gap {
     BAREWIRE_RECORD_HEAD;
     uint64_t count;
-    uint8_t reason; /* 1 sequence jump, 2 late join, 3 session ended */
+    uint8_t reason; /* 1 sequence jump, 2 late join, 3 session ended, 4 a snapshot took their place */
     uint8_t reserved[15];
 };
 
 /* Trading state, session and system events, broken trades. */
 struct barewire_status {
     BAREWIRE_RECORD_HEAD;
-    uint64_t value; /* the match number of a broken trade */
-    char code;      /* H trading state, S system event, B trade broken, N session start, Z session end */
+    uint64_t value; /* the match number of a broken trade, the number of a line, a clock's error in ns */
+    /* H trading state, h operational halt, S system event, B trade broken, N session start, Z session end, D line down,
+     * U line up, R books recovered, K clock */
+    char code;
     char state;
     char reason[4];
     uint8_t reserved[10];
