@@ -425,10 +425,3 @@ int bw_clock(struct bw_port *port, uint64_t *out)
 		*out = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 	return result;
 }
-
-int bw_link(struct bw_port *port)
-{
-	struct rte_eth_link link;
-	int result = rte_eth_link_get_nowait(port->id, &link);
-	return result < 0 ? result : link.link_status == RTE_ETH_LINK_UP;
-}

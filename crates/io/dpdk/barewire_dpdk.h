@@ -36,7 +36,6 @@ struct bw_port_config {
 	uint32_t frame_bytes; /* of the longest frame expected; 0: the port's MTU and its headers */
 	uint16_t queues;
 	uint16_t descriptors; /* of a queue */
-	uint16_t burst;       /* frames that one call takes at most */
 	uint16_t times;       /* whether the device's receive times are wanted */
 };
 
@@ -80,7 +79,7 @@ int bw_port_open(const struct bw_port_config *config, struct bw_port **out, stru
 		 const char **what);
 void bw_port_close(struct bw_port *port);
 
-/* Takes at most `max` frames, which stay until the port's next bw_receive() or bw_release(). */
+/* Takes at most `max` frames, and never more than 1024, which stay until the port's next bw_receive() or bw_release(). */
 uint32_t bw_receive(struct bw_port *port, uint16_t queue, struct bw_packet *out, uint32_t max);
 void bw_release(struct bw_port *port);
 /* Puts a frame together; returns its length, 0 if there is no room for it. */
@@ -92,8 +91,6 @@ int bw_listen(struct bw_port *port, const uint8_t (*addresses)[6], uint32_t coun
 int bw_statistics(struct bw_port *port, struct bw_statistics *out);
 /* The device's clock, in the unit of bw_packet.time. */
 int bw_clock(struct bw_port *port, uint64_t *out);
-/* Whether the link is up: 1 or 0. -ENODEV once the device is gone. */
-int bw_link(struct bw_port *port);
 
 #pragma GCC visibility pop
 

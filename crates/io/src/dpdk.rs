@@ -42,8 +42,8 @@ use crate::nic::{Clocks, UserClock, UserTimes, settle};
 use crate::packet::{Packet, Receiver, ReceiverCounters, counters};
 use crate::waits::Waits;
 pub use error::DpdkError;
-use library::RawPacket;
 pub use library::FILE as LIBRARY_FILE;
+use library::RawPacket;
 pub use options::{DeviceFor, DeviceReport, DeviceTimes, DpdkOptions, Filter, Joined, Memory};
 use port::Port;
 

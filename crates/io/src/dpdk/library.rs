@@ -45,7 +45,6 @@ pub(super) struct PortConfig {
     pub(super) frame_bytes: u32,
     pub(super) queues: u16,
     pub(super) descriptors: u16,
-    pub(super) burst: u16,
     pub(super) times: u16,
 }
 

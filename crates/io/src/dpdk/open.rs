@@ -222,7 +222,6 @@ fn probe(
         frame_bytes: options.frame_bytes.unwrap_or(0),
         queues: options.queues,
         descriptors: options.descriptors,
-        burst: options.batch as u16,
         times: times.into(),
     };
     let (mut info, mut raw, mut call) = (PortInfo::default(), ptr::null_mut(), ptr::null());
