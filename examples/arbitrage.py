@@ -35,9 +35,11 @@ def quotes(path: Path) -> np.ndarray:
     """Best bids and offers from the opening on, when both were there."""
     replay = barewire.replay(path, records="bbo", symbols=[SYMBOL])
     found = np.concatenate([batch.bbo for batch in replay])
+    assert replay.date is not None  # a capture has one
     opening = dt.datetime.combine(replay.date, dt.time(9, 30), ZoneInfo("America/New_York")).timestamp()
     whole = (found["bid_price"] != barewire.UNDEF_PRICE) & (found["ask_price"] != barewire.UNDEF_PRICE)
-    return found[whole & (found["ts_recv"] >= int(opening) * 10**9)]
+    kept: np.ndarray = found[whole & (found["ts_recv"] >= int(opening) * 10**9)]
+    return kept
 
 
 def seen(venue: np.ndarray, mean_us: float, deviation_us: float, random: np.random.Generator) -> np.ndarray:
@@ -55,7 +57,8 @@ def edge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """What a share brings at each pair of quotes, USD: bought at one venue and sold at the other, the better way."""
     one_way = first["bid_price"] - second["ask_price"]
     other_way = second["bid_price"] - first["ask_price"]
-    return np.maximum(one_way, other_way) / 1e9 - 2 * FEE
+    best: np.ndarray = np.maximum(one_way, other_way) / 1e9 - 2 * FEE
+    return best
 
 
 def main() -> None:

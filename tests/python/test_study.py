@@ -154,10 +154,10 @@ def test_continuous_prices_have_the_error_that_theory_says() -> None:
     ns = np.arange(len(steps), dtype=np.int64) * 5_000
     price = np.exp(np.cumsum(steps))
     latency = of_mean(250, 45)
-    views = [(latencies.seen(ns, latency, random)[0], price) for _ in range(2)]
+    first, second = ((latencies.seen(ns, latency, random)[0], price) for _ in range(2))
     span = int(ns[-1])
     for interval_ns in (500_000, 1_000_000, 2_500_000):
-        slope = hedge_ratio(*views, span, interval_ns, round(latency.mean_ns))
+        slope = hedge_ratio(first, second, span, interval_ns, round(latency.mean_ns))
         expected = expected_error_pct(latency, interval_ns)
         assert abs(100 * (1 - slope) - expected) < 0.25 * expected + 0.2
     assert 4.5 < expected_error_pct(latency, 1_000_000) < 5.5
