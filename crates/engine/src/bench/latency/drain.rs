@@ -20,7 +20,7 @@ use crate::receive::Visitor;
 /// For packets that are on their way when the last one was sent.
 const SETTLE: Duration = Duration::from_millis(5);
 /// When nothing comes for so long, nothing will, ns.
-const SILENCE_NS: u64 = 100_000_000;
+const SILENCE_NS: u64 = 1_000_000_000;
 
 /// What came of filling and emptying a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,10 +108,11 @@ impl Visitor for Emptied<'_> {
 fn legacy(mut receiver: LegacyReceiver, config: &RunConfig, shared: &Shared<'_>) -> Result<Drained, RunError> {
     let (hand_off, done) = (&HandOff::new(config), &AtomicBool::new(false));
     let messages = filled(shared);
+    // Not when the strategy's thread gets its core, but from the first look on.
+    let mut tally = Tally::begin();
     thread::scope(|scope| {
         let strategy = scope.spawn(move || {
             let pinned = settle(config.cores.strategy);
-            let mut tally = Tally::begin();
             loop {
                 let packet = hand_off.pop();
                 if let Some(packet) = &packet {
