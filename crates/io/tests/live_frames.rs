@@ -1,13 +1,15 @@
 //! Frames that a program in the kernel sends: each comes whole and in order, numbered, stamped, with a right checksum, by
-//! sockets and by AF_XDP.
+//! every receive path.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use barewire_io::af_xdp::{AfXdpOptions, AfXdpReceiver};
+use barewire_io::io_uring::{IoUringOptions, IoUringReceiver};
 use barewire_io::kernel::{KernelOptions, KernelReceiver};
 use barewire_io::live_frames::{FrameError, FrameOptions, FrameSender, Frames, Schedule, receive_offload};
 use barewire_io::netns::NetNs;
+use barewire_io::packet_mmap::{PacketMmapOptions, PacketMmapReceiver};
 use barewire_io::{LineConfig, Receiver, clock};
 use barewire_wire::frame;
 
@@ -121,6 +123,10 @@ fn frames_come_whole_and_in_order() {
         let options = AfXdpOptions { frames: Some(1 << 16), ..AfXdpOptions::default() };
         check(&sender, &mut AfXdpReceiver::open(&[line("bw-frm-r")], options).unwrap(), batch);
     }
+    let options = IoUringOptions { rcvbuf_bytes: Some(64 << 20), ..IoUringOptions::default() };
+    check(&sender, &mut IoUringReceiver::open(&[line("bw-frm-r")], options).unwrap(), 1);
+    let options = PacketMmapOptions::default();
+    check(&sender, &mut PacketMmapReceiver::open(&[line("bw-frm-r")], options).unwrap(), 1);
 }
 
 #[test]
