@@ -371,7 +371,8 @@ def test_the_end_says_where_packets_went(net: Net, tmp_path: Path, path: str) ->
     counts = {(row["layer"], row["where"], row["what"]): row["value"] for row in heard["layers"]}
     assert counts["socket", "", "from other senders"] == stats["kernel_wrong_source"] > 500
     assert counts["line", "A", "packets"] == 0
-    assert counts["line", "B", "packets"] == counts["feed", "", "packets"] == stats["packets"] > 500
+    assert counts["feed", "", "packets"] == stats["packets"] > 500
+    assert counts["line", "B", "packets"] == stats["packets"] - stats["packets_recovered"]
     # The wire had both lines' and more: what the kernels of both ends have to say to each other.
     assert counts["card", net.interface, "packets"] >= stats["packets"] + stats["kernel_wrong_source"]
     assert counts["ring", "", "records"] == stats["records"]
@@ -489,7 +490,9 @@ def test_without_its_library_dpdk_says_how_to_get_it(net: Net, tmp_path: Path) -
 
 def files_of_dpdk() -> set[Path]:
     """What a process can leave of its shared memory; huge pages are counted, since a file there keeps them."""
-    return {path for folder in ("/var/run/dpdk", "/tmp/dpdk", "/dev/hugepages") for path in Path(folder).rglob("*")}
+    folders = ("/var/run/dpdk", "/tmp/dpdk", "/dev/hugepages")
+    # Folders that are made and removed at the start may be another process's just now.
+    return {path for folder in folders for path in Path(folder).rglob("*") if not path.is_dir()}
 
 
 def test_dpdk_leaves_no_files_when_it_is_killed(net: Net, tmp_path: Path) -> None:
