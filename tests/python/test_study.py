@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import html
 import json
 import re
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -86,6 +89,38 @@ def test_sessions_are_their_seeds(sessions: list[Session]) -> None:
             for quotes in venue.values():
                 assert np.all(quotes.bid < quotes.ask)
                 assert np.all(np.diff(quotes.ns) >= 0)
+
+
+def test_processes_share_a_path_by_the_clock_alone(barewire: Cli, tmp_path: Path) -> None:
+    """Two exchanges live at once, in processes of their own: their prices stay together."""
+    program = Path(sys.executable).with_name("barewire")
+    shape = "--instruments 2 --live-orders 500 --volatility 1000 --rate 20k --seed 5 -d 3"
+    started = []
+    for venue in (1, 2):
+        line = f"--line 239.255.77.{venue}:26777@lo --venue {venue} --binaryfile {tmp_path / str(venue)}.bin"
+        command = [str(program), "sim", *line.split(), *shape.split()]
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+    assert [process.wait(60) for process in started] == [0, 0]
+    levels = []
+    for venue in (1, 2):
+        bbo = ["-o", "-", "--records", "bbo", "--symbols", "MSFT", "--date"]
+        today = dt.datetime.now(ZoneInfo("America/New_York")).date().isoformat()
+        text = barewire("replay", f"{venue}.bin", *bbo, today, cwd=tmp_path).stdout
+        rows = [row for row in csv.DictReader(text.splitlines()) if row["bid_price"] and row["ask_price"]]
+        levels.append(
+            (
+                np.array([int(row["ts_event"]) for row in rows]),
+                np.array([float(row["bid_price"]) + float(row["ask_price"]) for row in rows]) / 2e9,
+            )
+        )
+    # From the first trading on, in which the opening's messages are past, to where the earlier one ends.
+    begin = max(int(ns[len(ns) // 4]) for ns, _ in levels)
+    grid = np.arange(begin, min(int(ns[-1]) for ns, _ in levels) - 100_000_000, 5_000_000)
+    first, second = (price[np.searchsorted(ns, grid, "right") - 1] for ns, price in levels)
+    assert len(grid) > 50
+    # Paths of their own would be dollars apart by now, so far do they stray in half a day.
+    assert float(np.ptp(first)) > 0.015
+    assert float(np.abs(first - second).mean()) < 0.2
 
 
 # --- latency -------------------------------------------------------------------------------------
