@@ -234,6 +234,8 @@ def _draw_intervals(axes: Axes, study: Study) -> None:
         expected = [expected_error_pct(latency, ns) for ns in INTERVALS_NS]
         axes.plot(milliseconds, expected, "--", color=f"C{place}", label=f"{role}, if prices were continuous")
     axes.set(xscale="log", yscale="log", xlabel="sampling interval, ms", ylabel="percent")
+    axes.set_xticks(milliseconds, [f"{value:g}" for value in milliseconds])
+    axes.set_xticks([], minor=True)
     axes.set_title("Error of the hedge ratio by sampling interval")
     axes.legend()
 
