@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import struct
+import time
 from errno import EOPNOTSUPP
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+import barewire
 from barewire import _layers
+from barewire._cli._summary import Latency
 from barewire._layers import CountersBelow, layer_rows
+from barewire._records import KINDS
 
 DEV = """Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes
@@ -100,3 +106,16 @@ def test_the_whole_way_is_in_its_order() -> None:
         ("ring", "", "records", 70, False),
         ("ring", "", "read too late", 1, True),
     ]
+
+
+def test_what_a_feed_says_of_itself_has_no_latency() -> None:
+    latency = Latency()
+    records = np.zeros(3, barewire.RECORD_DTYPE)
+    records["ts_recv"] = time.time_ns() - 10**9
+    records["kind"] = [KINDS["status"], KINDS["gap"], KINDS["status"]]
+    latency.add(SimpleNamespace(records=records))  # type: ignore[arg-type]
+    assert latency.percentile_us(50) is None
+    records["kind"][1] = KINDS["bbo"]
+    records["ts_recv"][[0, 2]] = 1
+    latency.add(SimpleNamespace(records=records))  # type: ignore[arg-type]
+    assert latency.percentile_us(0) == latency.percentile_us(100) == pytest.approx(1e6, rel=0.2)

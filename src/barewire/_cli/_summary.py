@@ -10,6 +10,7 @@ import numpy as np
 
 from .._book import Book
 from .._errors import UnknownSymbolError
+from .._records import KINDS
 from ._terminal import count_text, price_text, table_text
 
 if TYPE_CHECKING:
@@ -71,8 +72,13 @@ class Latency:
 
     def add(self, batch: Batch) -> None:
         """Measures a batch that was read just now."""
-        self._waiting.append(time.time_ns() - batch.records["ts_recv"].view(np.int64))
-        self._kept += len(batch)
+        now, times = time.time_ns(), batch.records["ts_recv"].view(np.int64)
+        # What a feed says of itself came with no packet.
+        is_own = batch.records["kind"] >= KINDS["gap"]
+        if is_own.any():
+            times = times[~is_own]
+        self._waiting.append(now - times)
+        self._kept += len(times)
         if self._kept >= _KEPT:
             self._count()
 
