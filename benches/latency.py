@@ -246,6 +246,7 @@ def main() -> None:
         put("bench-latency", text)
     if options.only != "latency":
         for name, arguments in (
+            ("single", SINGLE),
             ("busy", BUSY),
             ("rate", RATE),
             ("burst", BURST),
