@@ -61,6 +61,7 @@ fn packet_mmap_reports_and_notices_its_interface() {
 
         // Down and up again, it goes on.
         run("ip link set left down && ip link set left up").unwrap();
+        settle(&["left", "right"]).unwrap();
         receiver.set_timeout(Some(Duration::from_millis(1)));
         receiver.refresh().unwrap();
         assert_eq!(receiver.packet_mmap_counters().link_downs, 1);
