@@ -30,6 +30,8 @@ async def board(ring: barewire.Ring) -> tuple[int, int]:
         quotes = batch.bbo
         both = quotes[(quotes["bid_size"] > 0) & (quotes["ask_size"] > 0)]
         rows += len(quotes)
+        assert batch.updates is not None  # as the ring was asked for the latest quotes only
+        assert batch.stale is not None
         updates += int(batch.updates.sum())
         for quote in both[:3]:
             symbol = batch.symbol_of(quote["instrument_id"])

@@ -411,6 +411,27 @@ def test_a_feed_that_starts_again_is_a_new_epoch(producer: Start, venue: Venue) 
     assert ring.symbols[9] == "AAPL"
 
 
+def test_a_forked_process_is_told_to_attach_a_reader_of_its_own(producer: Start, venue: Venue) -> None:
+    """The threads that watch and conflate stay behind; their handles must not be waited for."""
+    start, name = producer
+    start()
+    watched, latest = barewire._core.Ring.attach(name), barewire.Ring.attach(name, conflate=True)
+    watched.watch_fd()
+    child = os.fork()
+    if child == 0:  # pragma: no cover (no report comes from there)
+        status = 1
+        try:
+            latest.read(timeout=0)
+        except barewire.RingError:
+            status = 0
+        del watched, latest
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    venue.send(small_day())
+    batch = latest.read(timeout=WAIT)
+    assert batch is not None
+
+
 def test_whose_ring_it_is(producer: Start) -> None:
     start, name = producer
     start()

@@ -269,6 +269,7 @@ class BookAtEachQuote(barewire.Strategy):
         self.source = source
 
     def on_bbo(self, bbo: barewire.BboEvent) -> None:
+        assert not isinstance(self.source, barewire.Ring)
         top = self.source.book(bbo.symbol).top()
         bid = None if bbo.bid_price == barewire.UNDEF_PRICE else (bbo.bid_price, bbo.bid_size)
         ask = None if bbo.ask_price == barewire.UNDEF_PRICE else (bbo.ask_price, bbo.ask_size)

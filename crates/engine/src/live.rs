@@ -188,10 +188,11 @@ impl Live {
                 let pinned = core.map_or(Ok(()), affinity::pin);
                 let failed = pinned.is_err();
                 let dropped = drop_capabilities.then(|| capabilities::drop_of_thread(Capabilities::NONE));
+                let mut pipeline = pipeline;
+                let clocks = begin(&mut pipeline, &intake, &orders.judgement);
                 // The starter waits for this; it cannot have gone.
                 let _ = started.send(pinned.map(|()| dropped));
-                let mut pipeline = pipeline;
-                let result = if failed { Ok(()) } else { run(&mut pipeline, intake, &orders) };
+                let result = if failed { Ok(()) } else { run(&mut pipeline, intake, clocks, &orders) };
                 let lines = pipeline.lines();
                 Ended { books: pipeline.into_venue(), lines, result }
             })
@@ -358,9 +359,22 @@ fn plan(config: &RecoveryConfig) -> barewire_line::RecoveryConfig {
     }
 }
 
+/// Before the first packet: what is known of the clocks is told, so that nobody finds nothing.
+fn begin<R: Receiver>(pipeline: &mut LivePipeline, intake: &Intake<R>, judgement: &Judgement) -> ClockWatch {
+    let mut clocks = ClockWatch::new(intake.receiver.clocks().source);
+    look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks(), judgement);
+    flush(pipeline, intake);
+    clocks
+}
+
 /// The loop. Makes no system call besides the receiver's, allocates nothing, and waits only where the receiver does.
-fn run<R: Receiver>(pipeline: &mut LivePipeline, mut intake: Intake<R>, orders: &Orders) -> io::Result<()> {
-    let result = receive(pipeline, &mut intake, orders);
+fn run<R: Receiver>(
+    pipeline: &mut LivePipeline,
+    mut intake: Intake<R>,
+    clocks: ClockWatch,
+    orders: &Orders,
+) -> io::Result<()> {
+    let result = receive(pipeline, &mut intake, clocks, orders);
     // What the kernel dropped since it was last asked; where it cannot say any more, that is what `result` is about.
     let _ = intake.receiver.refresh();
     pipeline.flush(clock::now());
@@ -373,11 +387,15 @@ fn run<R: Receiver>(pipeline: &mut LivePipeline, mut intake: Intake<R>, orders: 
     result
 }
 
-fn receive<R: Receiver>(pipeline: &mut LivePipeline, intake: &mut Intake<R>, orders: &Orders) -> io::Result<()> {
+fn receive<R: Receiver>(
+    pipeline: &mut LivePipeline,
+    intake: &mut Intake<R>,
+    mut clocks: ClockWatch,
+    orders: &Orders,
+) -> io::Result<()> {
     let Orders { stop, judgement, tasks } = orders;
     let (mut next_flush, mut flushes) = (0, 0u64);
-    let mut clocks = ClockWatch::new(intake.receiver.clocks().source);
-    let mut is_bad = look_at_clocks(pipeline, &mut clocks, intake.receiver.clocks(), judgement);
+    let mut is_bad = false;
     let mut waits = LONGEST_WAIT;
     while !stop.load(Ordering::Relaxed) {
         let received = intake.receiver.receive(&mut |packet| {

@@ -244,10 +244,13 @@ impl Aligner {
                 if !any && inner.is_drained() {
                     return Slice::Done(Ok(None));
                 }
-                if any {
+                let looks_at_clock = if any {
                     patience.came();
-                }
-                if timeout_ns == 0 || (patience.pause() && Instant::now() >= end) {
+                    true
+                } else {
+                    timeout_ns > 0 && patience.pause()
+                };
+                if timeout_ns == 0 || looks_at_clock && Instant::now() >= end {
                     return Slice::More;
                 }
             }

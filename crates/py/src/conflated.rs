@@ -17,6 +17,18 @@ use crate::long_call::{self, Slice};
 pub struct Conflated(Conflator);
 
 impl Conflated {
+    /// The thread's side; not in a process that was forked from the thread's.
+    fn here(&self, py: Python<'_>) -> PyResult<&Conflator> {
+        if self.0.is_here() {
+            return Ok(&self.0);
+        }
+        let message = "this reader's thread is in the process that this one was forked from: expected a reader of its own; \
+                       attach another";
+        Err(errors::raise(py, "RingError", message, &[]))
+    }
+}
+
+impl Conflated {
     /// Reads on from where `reader` is.
     pub fn new(reader: Reader, filter: Filter, wait: Wait) -> PyResult<Conflated> {
         let made = Conflator::new(reader, filter, wait);
@@ -34,6 +46,7 @@ impl Conflated {
         updates: &Bound<'_, PyAny>,
         timeout_ns: u64,
     ) -> PyResult<(usize, u64, Vec<u32>)> {
+        let conflator = self.here(py)?;
         let mut block = Block::new(buffer)?;
         let counts = PyBuffer::<u32>::get(updates)?;
         let rows = block.records().len();
@@ -41,12 +54,16 @@ impl Conflated {
             return Err(PyValueError::new_err(format!("expected a buffer of {rows} uint32")));
         }
         let mut stands_for = vec![0; rows];
-        let take = |block: &mut Block, stands_for: &mut [u32]| self.0.take(block.records(), stands_for);
+        let take = |block: &mut Block, stands_for: &mut [u32]| conflator.take(block.records(), stands_for);
         let mut taken = take(&mut block, &mut stands_for);
         if taken == Taken::default() && timeout_ns > 0 {
             let deadline = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
             long_call::run(py, deadline, |end| {
-                if self.0.wait(end.saturating_duration_since(Instant::now())) { Slice::Done(()) } else { Slice::More }
+                if conflator.wait(end.saturating_duration_since(Instant::now())) {
+                    Slice::Done(())
+                } else {
+                    Slice::More
+                }
             })?;
             taken = take(&mut block, &mut stands_for);
         }
@@ -71,8 +88,9 @@ impl Conflated {
     }
 
     /// Begins to watch for the next row.
-    fn arm(&self) {
-        self.0.arm();
+    fn arm(&self, py: Python<'_>) -> PyResult<()> {
+        self.here(py)?.arm();
+        Ok(())
     }
 
     /// Makes the descriptor unreadable again.

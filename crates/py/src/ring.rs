@@ -75,12 +75,12 @@ impl Reading {
             if read.count > 0 || read.lost > 0 {
                 return Slice::Done(read);
             }
-            let late = if read.passed_over > 0 {
-                Instant::now() >= end
-            } else if closed || stopped.load(Ordering::Relaxed) {
+            if stopped.load(Ordering::Relaxed) || closed && read.passed_over == 0 {
                 return Slice::Done(read);
-            } else {
-                patience.pause() && Instant::now() >= end
+            }
+            let late = match read.passed_over {
+                0 => patience.pause() && Instant::now() >= end,
+                _ => Instant::now() >= end,
             };
             if late {
                 return Slice::More;
@@ -148,7 +148,10 @@ impl Ring {
     }
 
     fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        // A process that was forked makes one of its own.
+        watch.take_if(|watch| !watch.is_here());
+        watch
     }
 
     fn moved(&self, reader: &Reader) {

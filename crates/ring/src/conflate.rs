@@ -183,6 +183,8 @@ impl Shared {
 pub struct Conflator {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// The process that has the thread: one forked from it has not.
+    owner: u32,
 }
 
 impl Conflator {
@@ -201,7 +203,13 @@ impl Conflator {
         let thread = thread::Builder::new()
             .name("barewire-conflate".into())
             .spawn(move || follow(&theirs, reader, filter, wait))?;
-        Ok(Conflator { shared, thread: Some(thread) })
+        Ok(Conflator { shared, thread: Some(thread), owner: std::process::id() })
+    }
+
+    /// Whether the thread is in this process. In one that was forked from its own nothing is read any more, and what was read
+    /// must not be asked for: the thread may have been at it.
+    pub fn is_here(&self) -> bool {
+        self.owner == std::process::id()
     }
 
     /// As [`Conflated::take`].
@@ -251,10 +259,13 @@ impl AsFd for Conflator {
 
 impl Drop for Conflator {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        if !self.is_here() {
+            std::mem::forget(thread);
+            return;
         }
+        self.shared.stop.store(true, Ordering::Release);
+        let _ = thread.join();
     }
 }
 

@@ -176,6 +176,8 @@ impl Shared {
 pub struct Watch {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// The process that has the thread: one forked from it has not.
+    owner: u32,
 }
 
 impl Watch {
@@ -185,7 +187,12 @@ impl Watch {
         let (theirs, reader) = (Arc::clone(&shared), reader.clone());
         let thread =
             thread::Builder::new().name("barewire-watch".into()).spawn(move || watch(&theirs, reader, filter, wait))?;
-        Ok(Watch { shared, thread: Some(thread) })
+        Ok(Watch { shared, thread: Some(thread), owner: std::process::id() })
+    }
+
+    /// Whether the thread is in this process. In one that was forked from its own, a watch does nothing, and another is needed.
+    pub fn is_here(&self) -> bool {
+        self.owner == std::process::id()
     }
 
     /// Makes the descriptor readable as soon as an event from `position` on passes the filter or was overwritten, or the
@@ -220,11 +227,14 @@ impl AsFd for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        if !self.is_here() {
+            std::mem::forget(thread);
+            return;
         }
+        self.shared.stop.store(true, Ordering::Release);
+        thread.thread().unpark();
+        let _ = thread.join();
     }
 }
 
