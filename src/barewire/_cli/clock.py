@@ -10,7 +10,7 @@ import typer
 
 from .._errors import ConfigError
 from ._options import DurationOption, JsonOption, ProtocolOption
-from ._terminal import count_text, note, print_json, table_text
+from ._terminal import count_text, note, print_json, table_text, warn
 
 if TYPE_CHECKING:
     from .._ptp import Tree
@@ -96,6 +96,8 @@ def watch(
     if not warn_ns <= degraded_ns <= lost_ns:
         given = f"--warn-ns {warn_ns} --degraded-ns {degraded_ns} --lost-ns {lost_ns}"
         raise ConfigError(f"{given}: expected each no less than the one before")
+    if not Path(socket).exists():
+        warn(f"{socket} is not there: expected ptp4l's management socket; is ptp4l running? --socket says where")
     exporter = None if prometheus is None else Exporter(*_address("--prometheus", prometheus))
     pmc = Pmc(socket, domain)
     try:
