@@ -32,6 +32,9 @@ _Static_assert(sizeof(struct bw_port_info) == 60, "as crates/io/src/dpdk/library
 #define CACHE 256
 #define MAX_BURST 1024
 
+/* Which ports are open; one is opened or closed at a time. */
+static bool taken[RTE_MAX_ETHPORTS];
+
 struct bw_port {
 	struct rte_device *device;
 	struct rte_mempool *pool;
@@ -142,25 +145,52 @@ static __rte_cold void make_known(void)
 
 /* --- ports -------------------------------------------------------------------------------------- */
 
+/* Whether a device's name is the text's, of which so much names it. */
+static bool is_named(const char *name, const char *text, size_t len)
+{
+	size_t found = strlen(name);
+	/* A PCI address may be given without its domain. */
+	return found >= len && strncmp(name + (found - len), text, len) == 0 &&
+	       (found == len || name[found - len - 1] == ':');
+}
+
+static size_t name_of(const char **text)
+{
+	const char *begin = *text;
+	const char *bus = strncmp(begin, "pci:", 4) == 0 || strncmp(begin, "vdev:", 5) == 0 ? strchr(begin, ':') : NULL;
+	if (bus != NULL)
+		*text = bus + 1;
+	return strcspn(*text, ",");
+}
+
+/* A device of any kind that was probed. */
+static struct rte_device *probed(const char *text)
+{
+	size_t len = name_of(&text);
+	const char *const buses[] = { "bus=pci", "bus=vdev" };
+	for (size_t n = 0; n < RTE_DIM(buses); n++) {
+		struct rte_dev_iterator each;
+		struct rte_device *device, *found = NULL;
+		RTE_DEV_FOREACH(device, buses[n], &each) {
+			if (found == NULL && rte_dev_is_probed(device) && is_named(rte_dev_name(device), text, len))
+				found = device;
+		}
+		if (found != NULL)
+			return found;
+	}
+	return NULL;
+}
+
 /* The first port of a device that was just probed. */
 static int port_of(const char *text, struct rte_device **device, uint16_t *id)
 {
-	size_t len = strcspn(text, ",");
-	const char *bus = strncmp(text, "pci:", 4) == 0 || strncmp(text, "vdev:", 5) == 0 ? strchr(text, ':') : NULL;
-	if (bus != NULL) {
-		len -= (size_t)(bus + 1 - text);
-		text = bus + 1;
-	}
+	size_t len = name_of(&text);
 	uint16_t each;
 	RTE_ETH_FOREACH_DEV(each) {
 		struct rte_eth_dev_info info;
 		if (rte_eth_dev_info_get(each, &info) != 0)
 			continue;
-		const char *name = rte_dev_name(info.device);
-		size_t found = strlen(name);
-		/* A PCI address may be given without its domain. */
-		if (found >= len && strncmp(name + (found - len), text, len) == 0 &&
-		    (found == len || name[found - len - 1] == ':')) {
+		if (is_named(rte_dev_name(info.device), text, len)) {
 			*device = info.device;
 			*id = each;
 			return 0;
@@ -280,6 +310,7 @@ int bw_port_open(const struct bw_port_config *config, struct bw_port **out, stru
 	if (port == NULL)
 		return -ENOMEM;
 	*what = "rte_dev_probe";
+	bool was_probed = probed(config->device) != NULL;
 	int result = rte_dev_probe(config->device);
 	if (result != 0) {
 		free(port);
@@ -288,9 +319,18 @@ int bw_port_open(const struct bw_port_config *config, struct bw_port **out, stru
 	*what = "the search for its port";
 	result = port_of(config->device, &port->device, &port->id);
 	if (result != 0) {
+		struct rte_device *device = was_probed ? NULL : probed(config->device);
+		if (device != NULL)
+			rte_dev_remove(device);
 		free(port);
 		return result;
 	}
+	/* To probe it once more is no error to DPDK. */
+	if (taken[port->id]) {
+		free(port);
+		return -EEXIST;
+	}
+	taken[port->id] = true;
 	result = start(port, config, info, what);
 	if (result != 0) {
 		bw_port_close(port);
@@ -303,6 +343,7 @@ int bw_port_open(const struct bw_port_config *config, struct bw_port **out, stru
 void bw_port_close(struct bw_port *port)
 {
 	bw_release(port);
+	taken[port->id] = false;
 	if (port->started)
 		rte_eth_dev_stop(port->id);
 	rte_eth_dev_close(port->id);

@@ -56,7 +56,7 @@ struct bw_port_info {
 
 struct bw_statistics {
 	uint64_t missed;    /* the device had nowhere to put them */
-	uint64_t no_buffer; /* the driver had nowhere to put them */
+	uint64_t no_buffer; /* times that the driver got no buffer; no packets */
 	uint64_t damaged;
 };
 

@@ -63,6 +63,9 @@ counters! {
     DpdkCounters {
         /// Frames that came in several pieces, each put together by a copy.
         pieces,
+        /// Times that a driver got no buffer for a frame to come, by the last [`Receiver::refresh`]; frames that are lost
+        /// for it are dropped by the device, and counted as such.
+        no_buffer,
         /// IGMP queries heard.
         igmp_queries,
         /// IGMP messages sent.
@@ -105,7 +108,7 @@ impl DpdkReceiver {
     pub fn dpdk_counters(&self) -> DpdkCounters {
         let mut counters = DpdkCounters { pieces: self.pieces, ..DpdkCounters::default() };
         for port in &self.ports {
-            port.count_igmp(&mut counters);
+            port.count(&mut counters);
         }
         counters
     }

@@ -40,6 +40,11 @@ pub enum DpdkError {
         /// The line's interface.
         interface: Option<String>,
     },
+    /// The device's driver would leave things behind on an interface of the kernel's.
+    Driver {
+        /// The device.
+        device: String,
+    },
     /// The device has fewer queues.
     NoSuchQueue {
         /// The device.
@@ -112,6 +117,11 @@ impl fmt::Display for DpdkError {
             DpdkError::NoDevice { interface: None } => f.write_str(
                 "no DPDK device is given for a line without an interface: give it an interface, or give receive.dpdk.device \
                  as one text without {interface}",
+            ),
+            DpdkError::Driver { device } => write!(
+                f,
+                "a card, or a virtual device that leaves nothing behind was expected, {device} was found, whose XDP program \
+                 stays on the interface: use receive.path = \"af_xdp\""
             ),
             DpdkError::NoSuchQueue { device, queues, existing } => {
                 write!(f, "{device} has {existing} receive queues where {queues} were asked for: ask for fewer")

@@ -96,8 +96,9 @@ pub(super) struct Speaker {
     /// How often the join is to be said again, and when next.
     repeats: u8,
     repeat_due: u64,
-    /// The version that is spoken while a router speaks no newer one, and until when.
-    older: (Version, u64),
+    /// Until when routers of the older versions are taken to be around.
+    v1_until: u64,
+    v2_until: u64,
     /// When to answer for all groups.
     general_due: Option<u64>,
     chance: u64,
@@ -139,7 +140,8 @@ impl Speaker {
             robustness: ROBUSTNESS,
             repeats: 0,
             repeat_due: 0,
-            older: (Version::V3, 0),
+            v1_until: 0,
+            v2_until: 0,
             general_due: None,
             chance: chance | 1,
             frame: Vec::with_capacity(2048),
@@ -186,7 +188,10 @@ impl Speaker {
         if self.general_due.is_some_and(|due| due <= now) {
             // Answers for all, so nothing more is owed for any.
             self.general_due = None;
-            self.groups.iter_mut().for_each(|group| group.due = None);
+            for group in &mut self.groups {
+                group.due = None;
+                group.asked.fill(false);
+            }
             self.say_all(Change::None, now, send);
         }
         let due: Vec<usize> = (0..self.groups.len())
@@ -219,14 +224,8 @@ impl Speaker {
                     self.robustness = query.robustness;
                 }
             }
-            older => {
-                // The oldest that is around counts.
-                let oldest = match (self.spoken(now), older) {
-                    (Version::V1, _) | (_, Version::V1) => Version::V1,
-                    _ => Version::V2,
-                };
-                self.older = (oldest, now + OLDER_NS);
-            }
+            Version::V2 => self.v2_until = now + OLDER_NS,
+            Version::V1 => self.v1_until = now + OLDER_NS,
         }
         let due = now + self.within(query.within_ns);
         if self.general_due.is_some_and(|pending| pending <= due) {
@@ -249,10 +248,13 @@ impl Speaker {
         }
     }
 
-    /// The version that the routers here understand.
+    /// The version that the routers here understand: the oldest that is around.
     fn spoken(&self, now: u64) -> Version {
-        let (older, until) = self.older;
-        if now < until { older } else { Version::V3 }
+        match (now < self.v1_until, now < self.v2_until) {
+            (true, _) => Version::V1,
+            (_, true) => Version::V2,
+            _ => Version::V3,
+        }
     }
 
     /// A time by chance.

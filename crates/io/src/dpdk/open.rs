@@ -72,7 +72,11 @@ impl DpdkReceiver {
             receiver.open_device(&eal, group, &options)?;
         }
         let bound = receiver.ports.iter().map(Port::bound_ns).max().unwrap_or(u64::MAX);
-        let source = if bound == u64::MAX { TsSource::User } else { TsSource::Nic };
+        let source = match options.trailer_times {
+            Some(_) => TsSource::Capture,
+            None if bound == u64::MAX => TsSource::User,
+            None => TsSource::Nic,
+        };
         receiver.clocks = Clocks { source, nic_bound_ns: bound, user_bound_ns: receiver.clock.bound_ns() };
         Ok(receiver)
     }
@@ -191,10 +195,13 @@ fn device_of(line: &LineConfig, options: &DpdkOptions) -> Result<String, OpenErr
         (Some(device), None) if !device.contains("{interface}") => Some(device.to_owned()),
         _ => None,
     };
-    device.ok_or_else(|| OpenError::Dpdk {
-        what: Purpose::Line(line.line),
-        error: DpdkError::NoDevice { interface: line.interface.clone() },
-    })
+    let refused = |error| OpenError::Dpdk { what: Purpose::Line(line.line), error };
+    let device = device.ok_or_else(|| refused(DpdkError::NoDevice { interface: line.interface.clone() }))?;
+    // To take its program off takes privileges that the thread which ends has given up.
+    if device.trim_start_matches("vdev:").starts_with("net_af_xdp") {
+        return Err(refused(DpdkError::Driver { device }));
+    }
+    Ok(device)
 }
 
 /// A virtual device's name is the process's own, so that it needs a number.
@@ -262,8 +269,6 @@ fn needs(device: &str) -> Capabilities {
     if device.starts_with("net_af_packet") {
         // Starting it sets the interface's address, to what it is.
         Capabilities::NET_RAW.with(Capabilities::NET_ADMIN)
-    } else if device.starts_with("net_af_xdp") {
-        Capabilities::NET_RAW.with(Capabilities::NET_ADMIN).with(Capabilities::PERFMON).with(Capabilities::BPF)
     } else if device.starts_with("net_tap") {
         Capabilities::NET_ADMIN
     } else {

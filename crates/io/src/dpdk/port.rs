@@ -183,7 +183,8 @@ impl Port {
         }
     }
 
-    pub(super) fn count_igmp(&self, counters: &mut DpdkCounters) {
+    pub(super) fn count(&self, counters: &mut DpdkCounters) {
+        counters.no_buffer += self.seen.no_buffer;
         if let Some(speaker) = &self.speaker {
             counters.igmp_queries += speaker.queries;
             counters.igmp_reports += speaker.reports - self.unsent;
@@ -215,8 +216,8 @@ impl Port {
             0 => {}
             code => return Err(error(code)),
         }
-        let PortStatistics { missed, no_buffer, damaged } = self.seen;
-        counters.kernel_drops += now.missed.saturating_sub(missed) + now.no_buffer.saturating_sub(no_buffer);
+        let PortStatistics { missed, damaged, .. } = self.seen;
+        counters.kernel_drops += now.missed.saturating_sub(missed);
         counters.malformed += now.damaged.saturating_sub(damaged);
         self.seen = now;
         let (library, raw) = (self.library, self.raw);

@@ -35,6 +35,8 @@ pub(super) struct DeviceClock {
     rate: u64,
     due: u64,
     compared: u64,
+    /// Where a clock was stepped: the rate is measured anew from here.
+    stepped: Option<Reading>,
 }
 
 /// A reading of a device's clock between two of the system's: before, ticks, after.
@@ -72,7 +74,8 @@ impl DeviceClock {
         let second = tightest(&mut read)?;
         let stands_still = || io::Error::new(io::ErrorKind::InvalidData, "the device's clock stands still");
         let rate = rate(first, second).ok_or_else(stands_still)?;
-        let mut clock = DeviceClock { tracker: Tracker::new(TrackerOptions::default()), rate, due: 0, compared: 0 };
+        let mut clock =
+            DeviceClock { tracker: Tracker::new(TrackerOptions::default()), rate, due: 0, compared: 0, stepped: None };
         for reading in [first, second] {
             clock.compare(reading);
         }
@@ -91,7 +94,21 @@ impl DeviceClock {
         self.compared = monotonic();
         let known = self.tracker.fit().is_some_and(|fit| fit.growth_ppb() < KNOWN_PPB);
         self.due = self.compared.saturating_add(if known { EVERY_NS } else { SOON_NS });
+        self.stepped = matches!(update, Update::Stepped { .. }).then_some((before, ticks, after));
         Some(update)
+    }
+
+    /// Compares. After a step the rate may be wrong, too: the clock may have been stepped while it was measured.
+    fn follow(&mut self, reading: Reading) -> Option<Update> {
+        if let Some(first) = self.stepped.take()
+            && let Some(rate) = rate(first, reading)
+            && rate != self.rate
+        {
+            self.rate = rate;
+            self.tracker = Tracker::new(TrackerOptions::default());
+            self.compare(first);
+        }
+        self.compare(reading)
     }
 
     /// Compares again where that is due.
@@ -103,7 +120,7 @@ impl DeviceClock {
             self.tracker.announce(clock.leap, clock.now);
         }
         counters.clock_comparisons += 1;
-        match tightest(&mut read).ok().and_then(|reading| self.compare(reading)) {
+        match tightest(&mut read).ok().and_then(|reading| self.follow(reading)) {
             Some(Update::Stepped { .. }) => counters.clock_steps += 1,
             Some(_) => {}
             // The old line stands; its bound grows.
@@ -162,6 +179,28 @@ mod tests {
             }
             assert_eq!((counters.clock_comparisons, counters.clock_comparison_errors), (4, 0));
         }
+    }
+
+    /// A device whose clock is set while its rate is measured, which is half as much again for it.
+    #[test]
+    fn a_rate_that_was_measured_over_a_step_is_measured_anew() {
+        let mut reads = 0;
+        let mut read = || {
+            reads += 1;
+            Ok(clock::now().0 + if reads > READINGS { 50_000_000 } else { 0 })
+        };
+        let mut device = DeviceClock::measure(&mut read).unwrap();
+        assert_ne!(device.rate, ONE);
+        let mut counters = ReceiverCounters::default();
+        for _ in 0..3 {
+            thread::sleep(MEASURED);
+            device.due = 0;
+            device.refresh(&mut read, &mut counters);
+        }
+        assert_eq!((device.rate, counters.clock_steps), (ONE, 1));
+        let before = clock::now();
+        let found = device.line().unwrap().unix(PhcNanos(device.stamp(before.0 + 50_000_000)));
+        assert!(found.time.0.abs_diff(before.0) <= found.bound_ns + 10, "{found:?} {before:?}");
     }
 
     #[test]

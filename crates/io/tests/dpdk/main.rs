@@ -387,6 +387,18 @@ fn refusals_are_explained() {
         assert!(text.contains("rte_dev_probe failed") && text.contains("DPDK says: "), "{text}");
         let text = refused(dpdk_options("0000:ff:1f.7"));
         assert!(text.contains("not bound to a driver of DPDK's (dpdk-devbind.py --status"), "{text}");
+        for device in ["net_af_xdp,iface={interface}", "vdev:net_af_xdp0,iface=left"] {
+            let text = refused(dpdk_options(device));
+            assert!(text.contains("was expected") && text.ends_with("use receive.path = \"af_xdp\""), "{text}");
+        }
+        let text = refused(dpdk_options("crypto_null0"));
+        assert!(text.contains("the search for its port failed"), "{text}");
+        let mut taken = open("net_null77", &[line(0, A, "left")]);
+        let text = refused(dpdk_options("net_null77"));
+        assert!(text.contains("another receiver of this process has it"), "{text}");
+        // And its own port was left alone.
+        taken.receive(&mut |_| ()).unwrap();
+        assert!(taken.counters().batches > 0);
         let text = refused(DpdkOptions { devices: vec![], ..plain.clone() });
         assert!(text.contains("no DPDK device is given for left: give one, as receive.dpdk.device.left"), "{text}");
         let text = refused(DpdkOptions { eal: vec!["--iova-mode=va".into()], ..plain.clone() });

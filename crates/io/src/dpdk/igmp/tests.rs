@@ -154,6 +154,37 @@ fn older_routers_are_spoken_to_in_their_words() {
     assert_eq!(records(&said(|send| speaker.start(300 * SECOND, send))[0]).len(), 2);
 }
 
+/// Section 7.2.1: each older version has a timer of its own, and the oldest that runs counts.
+#[test]
+fn one_query_of_version_1_is_forgotten_while_version_2_goes_on() {
+    let mut speaker = speaker(&[line(GROUP, None)]);
+    let hear = |speaker: &mut Speaker, code, at| speaker.hear(&query(Ipv4Addr::UNSPECIFIED, code, None), at * SECOND);
+    hear(&mut speaker, 100, 0);
+    assert_eq!(speaker.spoken(SECOND), Version::V2);
+    hear(&mut speaker, 0, 2);
+    for at in [125, 250] {
+        hear(&mut speaker, 100, at);
+        assert_eq!(speaker.spoken(at * SECOND), Version::V1);
+    }
+    assert_eq!(speaker.spoken(262 * SECOND - 1), Version::V1);
+    assert_eq!(speaker.spoken(262 * SECOND), Version::V2);
+    assert_eq!(speaker.spoken(510 * SECOND), Version::V3);
+}
+
+/// What was asked before a general answer is answered by it.
+#[test]
+fn a_general_answer_settles_what_was_asked_of_sources() {
+    let [one, two] = SOURCES;
+    let mut speaker = speaker(&[line(GROUP, Some(one)), line(GROUP, Some(two))]);
+    speaker.hear(&query(GROUP, 100, Some((2, &[one]))), 0);
+    speaker.hear(&query(Ipv4Addr::UNSPECIFIED, 1, Some((2, &[]))), 0);
+    let frames = said(|send| speaker.work(SECOND / 10, send));
+    assert_eq!((frames.len(), records(&frames[0])), (1, vec![(1, GROUP, vec![one, two])]));
+    speaker.hear(&query(GROUP, 1, Some((2, &[two]))), SECOND);
+    let frames = said(|send| speaker.work(2 * SECOND, send));
+    assert_eq!((frames.len(), records(&frames[0])), (1, vec![(1, GROUP, vec![two])]));
+}
+
 /// A hundred thousand groups and sources go into frames that any network carries.
 #[test]
 fn many_groups_are_many_frames() {
