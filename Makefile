@@ -11,8 +11,9 @@ FUZZ_SECONDS ?= 20
 SEEDS ?= 20000
 SEED ?=
 SECONDS ?= 60
-# Extra arguments, e.g. `make test-python PYTEST_ARGS="-k ring -x"`.
+# Extra arguments, e.g. `make test-python PYTEST_ARGS="-k ring -x"`. Tests run in two lanes (tests/conftest.py); 0 for one after another.
 PYTEST_ARGS ?=
+PYTEST_LANES ?= 2
 CARGO_ARGS ?=
 BENCH_ARGS ?=
 
@@ -110,7 +111,7 @@ torture: build ## readers in Rust, C and Python, paused and killed, under a writ
 
 .PHONY: test-python
 test-python: build $(STAMPS)/requirements-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_LANES) --dist loadgroup $(PYTEST_ARGS)
 
 # --- lint ----------------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 Tests run against the installed wheel. One that cannot run on a machine skips with a reason; in CI, where it can,
 such a skip is a failure.
+
+They run in two lanes (`make test-python`): what has namespaces of its own, or no network at all, beside the others. The
+others share loopback, its groups and ports, and the rings' names: they are one group, which one worker takes in order.
 """
 
 from __future__ import annotations
@@ -18,6 +21,28 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CAPTURES = Path(os.environ.get("BAREWIRE_CAPTURES", REPOSITORY.parent / "shared" / "captures"))
+
+
+APART = {
+    "test_aapl",
+    "test_align",
+    "test_captures",
+    "test_cases",
+    "test_clock_plan",
+    "test_clock_skew",
+    "test_clock_watch",
+    "test_differential",
+    "test_doctor",
+    "test_formats",
+    "test_paths",
+}
+"""Files whose tests may run beside the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests one worker takes in order."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("apart" if item.path.stem in APART else "together"))
 
 
 def skip_or_fail(reason: str) -> NoReturn:

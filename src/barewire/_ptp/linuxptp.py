@@ -98,6 +98,7 @@ def _ptp4l(tree: Tree, machine: Machine) -> str:
         "time_stamping": "software" if machine.stamps_in_software else "hardware",
         "logAnnounceInterval": -_log2(site.announces_per_second),
         "announceReceiptTimeout": 3,
+        "fault_reset_interval": 0,
         "logSyncInterval": -_log2(site.syncs_per_second),
         "logMinDelayReqInterval": -_log2(site.syncs_per_second),
         "logMinPdelayReqInterval": 0,
