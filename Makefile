@@ -111,7 +111,7 @@ torture: build ## readers in Rust, C and Python, paused and killed, under a writ
 
 .PHONY: test-python
 test-python: build $(STAMPS)/requirements-dev
-	$(BIN)/python -m pytest -n $(PYTEST_LANES) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_LANES) $(PYTEST_ARGS)
 
 # --- lint ----------------------------------------------------------------------------------------
 

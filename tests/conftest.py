@@ -15,9 +15,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CAPTURES = Path(os.environ.get("BAREWIRE_CAPTURES", REPOSITORY.parent / "shared" / "captures"))
@@ -39,10 +40,17 @@ APART = {
 """Files whose tests may run beside the others."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests one worker takes in order."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("apart" if item.path.stem in APART else "together"))
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+    """One worker's tests and the other's."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "apart" if Path(nodeid.partition("::")[0]).stem in APART else "together"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    """Asked for where there are workers at all."""
+    return Lanes(config, log)
 
 
 def skip_or_fail(reason: str) -> NoReturn:
