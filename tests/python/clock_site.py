@@ -19,6 +19,10 @@ from barewire._ptp.management import Pmc
 
 from .namespaces import ip
 
+# What starts a program of linuxptp: none may touch the machine's own clock. phc2sys clears its STA_UNSYNC even before
+# it finds that there is no such card.
+CLOCK_OUT_OF_REACH = ["setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time"]
+
 # The kernel's stamps between two threads of a busy machine are good for some microseconds.
 THRESHOLDS = Thresholds(warn_ns=100_000, degraded_ns=1_000_000, lost_ns=20_000_000, drift_ppb=100_000, trial=True)
 
@@ -63,7 +67,8 @@ class ClockSite:
     def start(self, name: str, *options: str) -> None:
         """Starts a machine's ptp4l, with options that the file does not have."""
         socket = self.folder / f"{name}.sock"
-        command = ["ip", "netns", "exec", self.namespaces[name], "ptp4l", "-f", str(self.folder / f"{name}.conf")]
+        command = ["ip", "netns", "exec", self.namespaces[name], *CLOCK_OUT_OF_REACH]
+        command += ["ptp4l", "-f", str(self.folder / f"{name}.conf")]
         command += ["-m", "-q", "--uds_address", str(socket), *options]
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(command, stdout=log, stderr=log)

@@ -20,6 +20,7 @@ from barewire._ptp import load_site, plan
 from barewire._ptp.drawing import svg
 from barewire._ptp.linuxptp import files
 
+from .clock_site import CLOCK_OUT_OF_REACH
 from .namespaces import PROGRAM, ip
 
 
@@ -238,9 +239,8 @@ def test_ptp4l_accepts_every_file_of_five_racks_with_ten_hosts(tmp_path: Path) -
 
 def listening(namespace: str, command: list[str]) -> bool:
     """Whether it gets as far as listening for others."""
-    with subprocess.Popen(
-        ["ip", "netns", "exec", namespace, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    command = ["ip", "netns", "exec", namespace, *CLOCK_OUT_OF_REACH, *command]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
             end = time.monotonic() + 30
@@ -261,13 +261,13 @@ def test_ts2phc_and_phc2sys_know_every_option(tmp_path: Path) -> None:
     written = files(plan(load_site(site([rack(1, one_clock=False)], [first, grandmaster(2)]))))
     path = tmp_path / "ts2phc.conf"
     path.write_text(written["gm1"]["ts2phc.conf"].replace("eth0", "nocard0"))
-    said = subprocess.run(["ts2phc", "-f", str(path), "-s", "generic"], capture_output=True, text=True, check=False)
+    command = [*CLOCK_OUT_OF_REACH, "ts2phc", "-f", str(path), "-s", "generic"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "failed to parse" not in said.stdout + said.stderr
     assert "nocard0" in said.stdout + said.stderr
     for machine in ("gm2", "r1-h0"):
         unit = written[machine]["barewire-phc2sys.service"]
-        command = next(line for line in unit.splitlines() if line.startswith("ExecStart="))[10:].replace(
-            "eth0", "nocard0"
-        )
-        said = subprocess.run(command.split(), capture_output=True, text=True, check=False, timeout=30)
+        start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))[10:]
+        command = [*CLOCK_OUT_OF_REACH, *start.replace("eth0", "nocard0").split()]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
         assert "unknown clock nocard0" in said.stdout + said.stderr, said

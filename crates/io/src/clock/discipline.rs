@@ -45,12 +45,18 @@ impl Leap {
     }
 }
 
+/// The error from which on the kernel takes its clock for one that nobody steers, microseconds (`NTP_PHASE_LIMIT` of
+/// linux/timex.h).
+const NTP_PHASE_LIMIT_US: libc::c_long = 16_000_000;
+
 /// What the kernel says of CLOCK_REALTIME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemClock {
     /// When it said so.
     pub now: UnixNanos,
-    /// Whether somebody keeps it synchronised (`STA_UNSYNC` is clear).
+    /// Whether somebody keeps it synchronised: `STA_UNSYNC` is clear, and [`max_error_us`](Self::max_error_us) below the
+    /// limit at which the kernel sets it. (It looks once a second: until then a clock whose flag somebody cleared without
+    /// steering it has an error that says nothing.)
     pub synchronised: bool,
     /// What is left of the kernel's own phase correction, nanoseconds.
     pub offset_ns: i64,
@@ -94,7 +100,7 @@ fn read(timex: &libc::timex, state: libc::c_int) -> SystemClock {
     let offset = i64::from(timex.offset);
     SystemClock {
         now: UnixNanos(now),
-        synchronised: timex.status & libc::STA_UNSYNC == 0,
+        synchronised: timex.status & libc::STA_UNSYNC == 0 && timex.maxerror < NTP_PHASE_LIMIT_US,
         offset_ns: if nano { offset } else { offset.saturating_mul(1_000) },
         // Parts in a million, with a fraction of 16 bits.
         frequency_ppb: (i128::from(timex.freq) * 1_000 / 65_536) as i64,

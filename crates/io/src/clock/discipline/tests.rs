@@ -35,6 +35,10 @@ fn states_and_units_are_read() {
     assert_eq!((clock.offset_ns, clock.frequency_ppb, clock.max_error_us), (-3_000, 12_500, 16));
     assert!(clock.synchronised && clock.tai_offset_s == Some(36) && !clock.in_leap_second);
     assert_eq!(clock.leap, Some(Leap { at: UnixNanos(NOW + SECOND), inserted: true }));
+    // As phc2sys leaves it that cleared the flag and then found no card: until the next second begins.
+    seen.maxerror = 16_000_000;
+    assert!(!read(&seen, libc::TIME_OK).synchronised);
+    seen.maxerror = 16;
     seen.status = libc::STA_NANO | libc::STA_UNSYNC;
     seen.tai = 0;
     let clock = read(&seen, libc::TIME_ERROR);
