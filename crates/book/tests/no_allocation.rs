@@ -1,37 +1,8 @@
 //! Nothing is allocated between construction and the growth that `maintain` announces.
 
+use barewire_allocs::{Counting, allocations};
 use barewire_book::{Books, Capacity};
 use barewire_types::{NoPrefetch, Price, Side};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: everything is handed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -45,7 +16,7 @@ fn steady_state_allocates_nothing() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((u128::from(state) * u128::from(n)) >> 64) as u64
     };
-    let before = CALLS.load(Ordering::Relaxed);
+    let before = allocations();
     for id in 0..1_000_000 {
         let instrument = below(500) as u32;
         let side = if below(2) == 0 { Side::Bid } else { Side::Ask };
@@ -68,7 +39,7 @@ fn steady_state_allocates_nothing() {
         }
         books.maintain();
     }
-    assert_eq!(CALLS.load(Ordering::Relaxed), before, "allocations");
+    assert_eq!(allocations(), before, "allocations");
     assert_eq!(books.counters().grown, 0);
     assert!(books.len() > 10_000, "{}", books.len());
 }

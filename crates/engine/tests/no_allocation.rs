@@ -1,10 +1,9 @@
-//! In steady state the path of a packet allocates nothing: every allocation of the process is counted while packets go
-//! through. One test only, for the counter is the process's.
+//! In steady state the path of a packet allocates nothing: every allocation is counted while packets go through.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use barewire_allocs::{Counting, allocations};
 use barewire_book::Top;
 use barewire_engine::counters::Counter;
 use barewire_engine::nasdaq::{Nasdaq, Setup, WHOLE_VENUE};
@@ -16,24 +15,6 @@ use barewire_ring::{Producer, RingConfig, RingRecord};
 use barewire_sim::{Exchange, ExchangeConfig, Length, MAX_MESSAGE_LEN};
 use barewire_types::{Record, Seq, TsSource, UnixNanos};
 use barewire_wire::moldudp64::{Builder, Session};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are the ones that System asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -96,10 +77,9 @@ fn a_packet_costs_no_allocation() {
     // The directory names instruments, once a day: that may allocate.
     let (start, steady) = packets.split_at(packets.len() / 4);
     start.iter().for_each(&mut hand);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     steady.iter().for_each(&mut hand);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    assert_eq!(allocations, 0, "over {} packets", 2 * steady.len());
+    assert_eq!(allocations() - before, 0, "over {} packets", 2 * steady.len());
     feed.counters().check().expect("counters sum up");
     assert_eq!(feed.counters().get(Counter::BookUnknownOrder), 0);
     assert_eq!(called.load(Ordering::Relaxed), feed.counters().get(Counter::Records), "and a strategy was called");

@@ -3,11 +3,10 @@
 //! silent and back. (That it makes no system call for a packet is counted from outside: tests/python/test_paths.py.)
 //! Needs root: skips without, but not where CI is set.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use barewire_allocs::{Counting, allocations};
 use barewire_book::Capacity;
 use barewire_engine::live::{Live, LiveConfig};
 use barewire_engine::nasdaq::Setup;
@@ -25,27 +24,6 @@ use barewire_ring::{RingConfig, RingRecord};
 use barewire_sim::{Exchange, ExchangeConfig, MAX_MESSAGE_LEN};
 use barewire_types::Seq;
 use barewire_wire::moldudp64::{Builder, Session};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Threads that are ending have no counter any more.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the ones that System asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -120,8 +98,8 @@ fn wait(live: &Live, name: &str, at_least: u64) {
 }
 
 /// Of the feed's thread, which answers between two batches.
-fn allocations(live: &mut Live) -> u64 {
-    live.with(|_| ALLOCATIONS.get()).expect("an answer")
+fn allocations_of(live: &mut Live) -> u64 {
+    live.with(|_| allocations()).expect("an answer")
 }
 
 /// The other machine: sends packets of the session to lines, and knows how many it has sent.
@@ -189,7 +167,7 @@ fn check(name: &str, receive: ReceivePath, venue: NetNs, feed: NetNs) {
     // The directory names instruments, once a day: that may allocate. So may the first of everything.
     venue.send_all(&live, &[0, 1], 1, WARM_UP);
 
-    let before = (allocations(&mut live), counter(&live, "packets"));
+    let before = (allocations_of(&mut live), counter(&live, "packets"));
     venue.send_all(&live, &[0, 1], WARM_UP, 2_000);
     // One line goes silent, the other goes on.
     let silent = Instant::now();
@@ -203,7 +181,7 @@ fn check(name: &str, receive: ReceivePath, venue: NetNs, feed: NetNs) {
     assert!(next < 3_500, "{name}: {next}");
     // And comes back.
     venue.send_all(&live, &[0, 1], next, PACKETS);
-    let after = allocations(&mut live);
+    let after = allocations_of(&mut live);
     let packets = counter(&live, "packets") - before.1;
     assert_eq!(after - before.0, 0, "{name}: allocations over {packets} packets");
 
@@ -268,7 +246,7 @@ fn a_feed_that_sleeps_allocates_nothing() {
 
 #[test]
 fn the_count_counts() {
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     drop(std::hint::black_box(vec![1u8]));
-    assert_eq!(ALLOCATIONS.get(), before + 1);
+    assert_eq!(allocations(), before + 1);
 }

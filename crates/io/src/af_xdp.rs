@@ -271,10 +271,7 @@ impl Receiver for AfXdpReceiver {
         for interface in &self.interfaces {
             self.counters.fragments += interface.fragments.take_count()?;
         }
-        self.nics.refresh(&mut self.counters);
-        self.clock.refresh(&mut self.counters);
-        self.clocks.nic_bound_ns = self.nics.bound_ns();
-        self.clocks.user_bound_ns = self.clock.bound_ns();
+        self.clocks.refresh(&mut self.nics, &mut self.clock, &mut self.counters);
         self.check_interfaces()?;
         // A VLAN's interface can go while the one below it stays.
         self.memberships.iter().try_for_each(Membership::check_interface)

@@ -428,10 +428,7 @@ impl Receiver for IoUringReceiver {
     }
 
     fn refresh(&mut self) -> io::Result<()> {
-        self.nics.refresh(&mut self.counters);
-        self.clock.refresh(&mut self.counters);
-        self.clocks.nic_bound_ns = self.nics.bound_ns();
-        self.clocks.user_bound_ns = self.clock.bound_ns();
+        self.clocks.refresh(&mut self.nics, &mut self.clock, &mut self.counters);
         for line in &mut self.lines {
             let drops = line.socket.kernel_drops()?;
             self.counters.kernel_drops += line.new_drops(drops);

@@ -262,10 +262,7 @@ impl Receiver for KernelReceiver {
             self.counters.kernel_drops += line.new_drops(drops);
             line.check_interface()?;
         }
-        self.nics.refresh(&mut self.counters);
-        self.clock.refresh(&mut self.counters);
-        self.clocks.nic_bound_ns = self.nics.bound_ns();
-        self.clocks.user_bound_ns = self.clock.bound_ns();
+        self.clocks.refresh(&mut self.nics, &mut self.clock, &mut self.counters);
         Ok(())
     }
 

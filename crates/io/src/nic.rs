@@ -123,6 +123,14 @@ impl Clocks {
             _ => u64::MAX,
         }
     }
+
+    /// Compares clocks where that is due, and says what came of it.
+    pub(crate) fn refresh(&mut self, nics: &mut Nics, clock: &mut UserClock, counters: &mut ReceiverCounters) {
+        nics.refresh(counters);
+        clock.refresh(counters);
+        self.nic_bound_ns = nics.bound_ns();
+        self.user_bound_ns = clock.bound_ns();
+    }
 }
 
 /// What came of a packet's hardware time.

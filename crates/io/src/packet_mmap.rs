@@ -347,10 +347,7 @@ impl Receiver for PacketMmapReceiver {
             self.count_drops(index)?;
             self.check_link(index)?;
         }
-        self.nics.refresh(&mut self.counters);
-        self.clock.refresh(&mut self.counters);
-        self.clocks.nic_bound_ns = self.nics.bound_ns();
-        self.clocks.user_bound_ns = self.clock.bound_ns();
+        self.clocks.refresh(&mut self.nics, &mut self.clock, &mut self.counters);
         self.check_interfaces()
     }
 

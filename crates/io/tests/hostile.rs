@@ -2,60 +2,27 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Cursor;
 
+use barewire_allocs::{Counting, most_held};
 use barewire_io::capture::{Capture, CaptureError, End, Format, MAX_RECORD_BYTES};
 use common::{Contents, Kept, Order, PcapNg, binary, gzip, open, pcap, read, zstd};
 use proptest::prelude::*;
-
-/// Counts what each thread holds, and the most that it held.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    // Threads that are ending have no counters any more.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get() + bytes);
-        let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
-    });
-}
-
-// SAFETY: every call is the system allocator's own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 /// The buffer at its longest, twice while it grows, a decompressor and some to spare.
-const MEMORY: isize = 2 * MAX_RECORD_BYTES as isize + (1 << 20);
+const MEMORY: usize = 2 * MAX_RECORD_BYTES + (1 << 20);
 
 /// Reads without keeping, and returns the most memory that it took, in bytes.
-fn memory_of(reader: Box<dyn std::io::Read + Send>, format: Option<Format>) -> isize {
-    let before = HELD.get();
-    MOST.set(before);
-    let capture = match format {
-        Some(format) => Capture::from_reader_as(reader, format),
-        None => Capture::from_reader(reader),
-    };
-    if let Ok(mut capture) = capture {
+fn memory_of(reader: Box<dyn std::io::Read + Send>, format: Option<Format>) -> usize {
+    let read = || {
+        let capture = match format {
+            Some(format) => Capture::from_reader_as(reader, format),
+            None => Capture::from_reader(reader),
+        };
+        let Ok(mut capture) = capture else { return };
         if capture.format() == Format::BinaryFile {
             while let Some(messages) = capture.next_messages().unwrap() {
                 messages.for_each(|message| assert!(!message.is_empty()));
@@ -67,8 +34,8 @@ fn memory_of(reader: Box<dyn std::io::Read + Send>, format: Option<Format>) -> i
         }
         assert_ne!(capture.end(), End::NotYet);
         assert!(!capture.end().to_string().is_empty());
-    }
-    MOST.get() - before
+    };
+    most_held(read).1
 }
 
 /// A small file of each format: its bytes, what it holds, and where its records end.

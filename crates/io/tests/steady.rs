@@ -1,36 +1,14 @@
 //! The loops that run all day: no allocation in sending and receiving, whatever the mode.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use barewire_allocs::{Counting, allocations};
 use barewire_io::io_uring::{IoUringOptions, IoUringReceiver};
 use barewire_io::kernel::{KernelOptions, KernelReceiver, Mode};
 use barewire_io::packet_mmap::{PacketMmapOptions, PacketMmapReceiver};
 use barewire_io::send::{Outgoing, SendOptions, UdpSender};
 use barewire_io::{LineConfig, OpenError, Receiver};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is the system allocator's own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Threads that are ending have no counter any more.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 /// CI can do all of it.
 fn skip(error: OpenError) {
@@ -57,7 +35,7 @@ fn check(name: &str, line: LineConfig, receiver: &mut impl Receiver) {
         let payload = [7; 1_000];
         let batch = [Outgoing { to, payload: &payload }; BATCH as usize];
         let (mut packets, mut calls) = (0, 0);
-        let before = (ALLOCATIONS.get(), receiver.counters());
+        let before = (allocations(), receiver.counters());
         for _ in 0..ROUNDS {
             assert_eq!(sender.send_all(&batch, Duration::from_secs(10)).unwrap(), BATCH as usize);
             let mut missing = BATCH;
@@ -68,7 +46,7 @@ fn check(name: &str, line: LineConfig, receiver: &mut impl Receiver) {
                 missing -= delivered as u64;
             }
         }
-        assert_eq!(ALLOCATIONS.get(), before.0, "{name}");
+        assert_eq!(allocations(), before.0, "{name}");
         assert_eq!(packets, ROUNDS * BATCH);
         // One line: what a call hands over is one batch.
         assert_eq!(calls, receiver.counters().batches - before.1.batches, "{name}");
@@ -95,7 +73,7 @@ fn sending_and_receiving_allocate_nothing() {
         }
     }
     // The count itself works.
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     drop(std::hint::black_box(vec![1u8]));
-    assert_eq!(ALLOCATIONS.get(), before + 1);
+    assert_eq!(allocations(), before + 1);
 }

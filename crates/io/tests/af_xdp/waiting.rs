@@ -1,12 +1,11 @@
 //! Waiting, and what the steady state costs.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use barewire_allocs::{Counting, allocations};
 use barewire_io::Receiver;
 use barewire_io::af_xdp::AfXdpOptions;
 use barewire_io::kernel::Mode;
@@ -70,27 +69,6 @@ fn waits_end_when_they_should() {
     });
 }
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is the system allocator's own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Threads that are ending have no counter any more.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -150,14 +128,14 @@ fn the_busy_loop_stays_out_of_the_kernel() {
                 let (mut next, mut told) = (0, 0);
                 let mut clean = true;
                 while next < PACKETS {
-                    let before = ALLOCATIONS.get();
+                    let before = allocations();
                     receiver
                         .receive(&mut |packet| {
                             assert_eq!(number(packet.payload), next);
                             next += 1;
                         })
                         .unwrap();
-                    clean &= ALLOCATIONS.get() == before;
+                    clean &= allocations() == before;
                     // Telling allocates.
                     if next > told {
                         received.send(next).unwrap();
