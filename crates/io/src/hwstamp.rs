@@ -119,14 +119,15 @@ struct EthtoolTsInfo {
 }
 
 const ETHTOOL_GET_TS_INFO: u32 = 0x41;
-const SIOCETHTOOL: libc::c_ulong = 0x8946;
+/// The request of which [`on_interface`]'s structure begins with a command of ethtool's.
+pub(crate) const SIOCETHTOOL: libc::c_ulong = 0x8946;
 
 /// An ioctl on an interface, with a structure that it reads and writes.
 ///
 /// # Safety
 ///
 /// `request` must be one whose `ifr_data` the kernel takes for a `T`.
-unsafe fn on_interface<T>(interface: &str, request: libc::c_ulong, data: &mut T) -> io::Result<()> {
+pub(crate) unsafe fn on_interface<T>(interface: &str, request: libc::c_ulong, data: &mut T) -> io::Result<()> {
     let name = CString::new(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
     let name = name.as_bytes();
     // SAFETY: integers and a union of integers and pointers, for which zero is a value.

@@ -25,7 +25,8 @@ use std::sync::atomic::Ordering;
 use crate::bpf::{self, SharedMap};
 use crate::clock;
 use crate::error::{OpenError, Purpose};
-use crate::socket::{Socket, check, interface_index};
+use crate::hwstamp::{SIOCETHTOOL, on_interface};
+use crate::socket::interface_index;
 use program::{
     CHECKSUM_AT, FRACTION_BITS, MAX_FRAME, MAX_RECORD, MAX_UNITS, Made, RECORD_HEAD, SEGMENT_BYTES, Word, record,
 };
@@ -372,12 +373,6 @@ pub fn receive_offload(interface: &str, on: bool) -> io::Result<()> {
         data: u32,
     }
     let mut value = Value { command: SET_GRO, data: on.into() };
-    // SAFETY: an ifreq is integers and pointers, for which zero is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    let name = interface.bytes().take(libc::IFNAMSIZ - 1);
-    request.ifr_name.iter_mut().zip(name).for_each(|(to, byte)| *to = byte as libc::c_char);
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    let socket = Socket::open(Purpose::Sender).map_err(|error| io::Error::other(error.to_string()))?;
-    // SAFETY: SIOCETHTOOL reads a name and a pointer to a command's struct, which is of this command.
-    check(unsafe { libc::ioctl(socket.fd(), libc::SIOCETHTOOL as _, &raw mut request) })
+    // SAFETY: SIOCETHTOOL takes the structure that its first word names.
+    unsafe { on_interface(interface, SIOCETHTOOL, &mut value) }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use crate::error::{OpenError, Purpose};
+use crate::hwstamp::{SIOCETHTOOL, on_interface};
 use crate::interfaces;
 use crate::socket::{Socket, check};
 
@@ -48,15 +49,12 @@ impl Device {
             combined: u32,
         }
         let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
-        let mut request = self.request();
-        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-        let socket = Socket::open(what)?;
-        // SAFETY: SIOCETHTOOL reads a name and a pointer to a command's struct, which is writable and of this command.
-        match check(unsafe { libc::ioctl(socket.fd(), libc::SIOCETHTOOL as _, &raw mut request) }) {
+        // SAFETY: SIOCETHTOOL takes the structure that its first word names.
+        match unsafe { on_interface(&self.name, SIOCETHTOOL, &mut channels) } {
             Ok(()) => Ok(channels.rx.saturating_add(channels.combined).max(1)),
             // Drivers without queues to set, such as the loopback's.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
-            Err(error) => Err(socket.os("ETHTOOL_GCHANNELS", error)),
+            Err(error) => Err(OpenError::Os { what, call: "ETHTOOL_GCHANNELS", error }),
         }
     }
 

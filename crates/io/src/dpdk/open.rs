@@ -198,7 +198,8 @@ fn device_of(line: &LineConfig, options: &DpdkOptions) -> Result<String, OpenErr
     let refused = |error| OpenError::Dpdk { what: Purpose::Line(line.line), error };
     let device = device.ok_or_else(|| refused(DpdkError::NoDevice { interface: line.interface.clone() }))?;
     // To take its program off takes privileges that the thread which ends has given up.
-    if device.trim_start_matches("vdev:").starts_with("net_af_xdp") {
+    let driver = |part: &str| part.trim_start_matches("vdev:").trim_start_matches("name=").starts_with("net_af_xdp");
+    if device.split(',').any(driver) {
         return Err(refused(DpdkError::Driver { device }));
     }
     Ok(device)

@@ -387,7 +387,9 @@ fn refusals_are_explained() {
         assert!(text.contains("rte_dev_probe failed") && text.contains("DPDK says: "), "{text}");
         let text = refused(dpdk_options("0000:ff:1f.7"));
         assert!(text.contains("not bound to a driver of DPDK's (dpdk-devbind.py --status"), "{text}");
-        for device in ["net_af_xdp,iface={interface}", "vdev:net_af_xdp0,iface=left"] {
+        for device in
+            ["net_af_xdp,iface={interface}", "vdev:net_af_xdp0,iface=left", "bus=vdev,name=net_af_xdp0,iface=left"]
+        {
             let text = refused(dpdk_options(device));
             assert!(text.contains("was expected") && text.ends_with("use receive.path = \"af_xdp\""), "{text}");
         }
