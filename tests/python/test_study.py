@@ -228,13 +228,20 @@ def test_more_latency_captures_less(sessions: list[Session]) -> None:
 # --- confidence ----------------------------------------------------------------------------------
 
 
-def test_intervals_hold_the_mean_as_often_as_they_say() -> None:
+@pytest.mark.parametrize("count", [2, 3, 6, 20])
+def test_intervals_hold_the_mean_as_often_as_they_say(count: int) -> None:
+    """Of few seeds, too, where resampling alone gives intervals that are much too narrow."""
     random = np.random.default_rng(3)
     held = 0
     for trial in range(300):
-        low, high = model.interval(random.gamma(4.0, 1.0, 20), seed=trial)
+        low, high = model.interval(random.gamma(4.0, 1.0, count), seed=trial)
         held += low <= 4.0 <= high
-    assert 0.88 < held / 300 < 0.985
+    assert 0.88 < held / 300 < 0.99
+
+
+def test_students_quantiles_are_those_of_the_tables() -> None:
+    for freedom, quantile in ((1, 12.7062), (10, 2.22814), (11, 2.20099), (19, 2.09302), (60, 2.00030), (999, 1.96234)):
+        assert model._student(freedom) == pytest.approx(quantile, rel=1e-4)
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -291,6 +298,12 @@ def test_recordings_are_studied_too(barewire: Cli, tmp_path: Path) -> None:
         (["--before", "0us/3us"], "a mean above 0"),
         (["--after", "x.json"], "wrote (FILE:PATH chooses)"),
         (["--before", "wrong.json"], "'barewire bench latency --json'"),
+        (["--before", "words.json"], "'barewire bench latency --json'"),
+        (["--before", "no-mean.json"], "'barewire bench latency --json'"),
+        (["--before", "nan.json"], "x: expected a ccdf"),
+        (["--before", "for-ever.json"], "x: expected latencies of 0 to 60 s"),
+        (["--before", "99999999999999999ms/1us"], "expected a mean of 60 s at most"),
+        (["--before", "1us/20us"], "a deviation of 10 times that at most"),
         (["--pair", "AAPL"], "two symbols"),
         (["--pair", "AAPL,NOBODY"], "NOBODY is not simulated"),
         (["--strategy", "luck"], "pairs, arbitrage or both"),
@@ -299,6 +312,10 @@ def test_recordings_are_studied_too(barewire: Cli, tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_said_in_a_line(arguments: list[str], expected: str, barewire: Cli, tmp_path: Path) -> None:
     (tmp_path / "wrong.json").write_text('{"results": [1]}')
+    (tmp_path / "words.json").write_text('{"results": [{"path": "x", "mean_us": 1, "ccdf": [["a", 1], [0, 2]]}]}')
+    (tmp_path / "no-mean.json").write_text('{"results": [{"path": "x", "ccdf": [[1, 1], [0, 2]]}]}')
+    (tmp_path / "nan.json").write_text('{"results": [{"path": "x", "mean_us": 1, "ccdf": [[NaN, 1], [0, 2]]}]}')
+    (tmp_path / "for-ever.json").write_text('{"results": [{"path": "x", "mean_us": 1, "ccdf": [[1, 1], [0, 1e300]]}]}')
     done = barewire("study", *arguments, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -309,6 +326,42 @@ def test_what_is_wrong_is_said_in_a_line(arguments: list[str], expected: str, ba
 def test_impossible_distributions_are_refused(ccdf: list[tuple[float, float]]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         of_ccdf("x", ccdf)
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(barewire: Cli, tmp_path: Path) -> None:
+    done = barewire("study", "--seeds", "1000", "-d", "3600", "-o", "nowhere/page.html", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "barewire: error: nowhere/page.html: no such file or directory\n"
+
+
+def _still(count: int = 100) -> Quotes:
+    ns = np.arange(count, dtype=np.int64) * 1_000_000
+    price, size = np.full(count, 10.0), np.full(count, 100)
+    return Quotes(ns, price, price + 0.01, size, size)
+
+
+def test_a_leg_that_never_moves_has_no_error() -> None:
+    """It has no slope to be off from: nothing is divided by nothing."""
+    moving = _still()
+    moving.bid[::2] += 0.01
+    for first, second in ((_still(), moving), (moving, _still()), (_still(), _still())):
+        session = Session(({"A": first, "B": second},), 100_000_000)
+        found = run_pair(session, ("A", "B"), of_mean(250, 45), PairRules(), np.random.default_rng(1))
+        assert np.isnan(found["hedge_error_pct"])
+
+
+def test_each_recording_needs_its_own_leg_only(barewire: Cli, tmp_path: Path) -> None:
+    """A pair across venues: neither lists the other's instrument."""
+    for name, instruments in (("one", "1"), ("two", "2")):
+        barewire(
+            "sim", "--no-send", "--venue", "1", "--trading", "2", "--simulated-rate", "5k", "--volatility", "1000",
+            "--instruments", instruments, "--live-orders", "1k", "--messages-per-packet", "1",
+            "--pcap", f"{name}.pcap", cwd=tmp_path,
+        )  # fmt: skip
+    done = barewire("study", "one.pcap", "two.pcap", "--strategy", "pairs", "--seeds", "2", cwd=tmp_path)
+    assert "hedge ratio's error" in done.stdout
+    both = barewire("study", "one.pcap", "--strategy", "pairs", "--seeds", "2", cwd=tmp_path, check=False)
+    assert "MSFT has no quotes in one.pcap" in both.stderr
 
 
 def test_venues_are_told_apart_live(barewire: Cli) -> None:

@@ -67,6 +67,7 @@ def study(
 
     if report is not None:
         _require_matplotlib()
+        _check_writable(report)
     names = _strategies(strategy)
     options = {"correlation_ns": 1e3 * correlation}
     order_ns = round(1e3 * order_latency)
@@ -143,7 +144,24 @@ def _recorded(
         raise ConfigError(f"FILE: found {len(files)}; expected one for each of at most two venues")
     if "arbitrage" in names and len(files) != 2:
         raise ConfigError("FILE_B: expected a second venue's recording; --strategy pairs needs one only")
-    return recorded(files, pair, protocol, date)
+    # The pair's legs are one in each file, as `legs` of the study takes them; what is arbitraged is in both.
+    wanted = [set[str]() for _ in files]
+    if "pairs" in names:
+        wanted[0].add(pair[0])
+        wanted[-1].add(pair[1])
+    if "arbitrage" in names:
+        for symbols in wanted:
+            symbols.add(pair[0])
+    return recorded(files, pair, protocol, date, [sorted(symbols) for symbols in wanted])
+
+
+def _check_writable(report: Path) -> None:
+    """Before minutes of work whose result could not be written. Raises OSError."""
+    is_new = not report.exists()
+    with report.open("a", encoding="utf-8"):
+        pass
+    if is_new:
+        report.unlink()
 
 
 def _require_matplotlib() -> None:

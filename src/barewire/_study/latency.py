@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Latency", "of_ccdf", "of_mean", "parse_latency", "rows_of", "seen"]
 
+_LONGEST_NS = 60e9
+_WIDEST = 10  # times the mean: a log-normal distribution beyond that has no mean that samples show
 _PARTS = 8  # of the time over which latencies are alike
 _EXPECTED = (
     "MEAN/DEVIATION such as 250us/45us, or a file that 'barewire bench latency --json' wrote (FILE:PATH chooses)"
@@ -120,12 +122,20 @@ def of_ccdf(name: str, ccdf: Sequence[tuple[float, float]], **options: Any) -> L
     """The distribution of which these shares are above so many microseconds, in any order. Raises ConfigError."""
     points = sorted((1.0 - float(above), float(us)) for above, us in ccdf)
     shares, ns = np.array([share for share, _ in points]), 1e3 * np.array([us for _, us in points])
-    if len(points) < 2 or shares[0] < 0 or shares[-1] > 1 or np.any(np.diff(ns) < 0) or not np.all(np.isfinite(ns)):
+    known = len(points) >= 2 and bool(np.all(np.isfinite(shares)) and np.all(np.isfinite(ns)))
+    if not known or shares[0] < 0 or shares[-1] > 1 or np.any(np.diff(ns) < 0):
         raise ConfigError(f"{name}: expected a ccdf of at least two shares and ascending latencies")
-    if ns[0] < 0:
-        raise ConfigError(f"{name}: expected latencies from 0 us on, found {ns[0] / 1e3:g} us")
+    if ns[0] < 0 or ns[-1] > _LONGEST_NS:
+        worst = ns[0] if ns[0] < 0 else ns[-1]
+        raise ConfigError(f"{name}: expected latencies of 0 to {_LONGEST_NS / 1e9:g} s, found {worst / 1e3:g} us")
     shares = np.concatenate(([0.0], shares, [1.0]))
     return Latency(name, "measured", shares, np.concatenate((ns[:1], ns, ns[-1:])), **options)
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it has what is read of it. Raises TypeError, KeyError or ValueError where it has not."""
+    numbers = [row["mean_us"], *(one for above, us in row["ccdf"] for one in (above, us))]
+    return isinstance(row["path"], str) and all(type(one) in (int, float) for one in numbers)
 
 
 def rows_of(path: str) -> list[dict[str, Any]]:
@@ -133,7 +143,7 @@ def rows_of(path: str) -> list[dict[str, Any]]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         rows = found["results"]
-        if rows and all("path" in row and "ccdf" in row for row in rows):
+        if rows and all(_is_row(row) for row in rows):
             return list(rows)
     except (ValueError, KeyError, TypeError):
         pass
@@ -151,6 +161,10 @@ def parse_latency(option: str, text: str, role: str, **options: Any) -> Latency:
         mean, deviation = (float(given[n]) * _TO_US[given[n + 1]] for n in (1, 3))
         if deviation > 0 and mean == 0:
             raise ConfigError(f"{option} {text!r}: expected a mean above 0 where there is a deviation")
+        longest_us = _LONGEST_NS / 1e3
+        if mean > longest_us or deviation > _WIDEST * mean:
+            expected = f"a mean of {longest_us / 1e6:g} s at most, and a deviation of {_WIDEST} times that at most"
+            raise ConfigError(f"{option} {text!r}: expected {expected}", key=option, value=text, expected=expected)
         return of_mean(mean, deviation, **options)
     path, _, chosen = text.rpartition(":") if not Path(text).exists() and ":" in text else (text, "", "")
     if not Path(path).exists():

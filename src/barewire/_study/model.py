@@ -117,8 +117,12 @@ def mean_of(values: npt.NDArray[np.float64]) -> float:
 
 
 def interval(values: npt.NDArray[np.float64], seed: int = 1) -> tuple[float, float]:
-    """Where the mean of such values lies, with 95% confidence, by resampling (percentile bootstrap, with the spread
-    widened by the root of n / (n - 1), which resampling n values leaves out)."""
+    """Where the mean of such values lies, with 95% confidence, by resampling.
+
+    Percentile bootstrap, widened for what resampling n values leaves out: by the root of n / (n - 1), and by Student's
+    quantile over the normal one, without which a 95% of three values holds the mean in 83 of 100 cases (Hesterberg,
+    "What Teachers Should Know About the Bootstrap", 2015). NaN of less than two values.
+    """
     known = values[np.isfinite(values)]
     if len(known) < 2:
         return (float("nan"), float("nan"))
@@ -126,8 +130,22 @@ def interval(values: npt.NDArray[np.float64], seed: int = 1) -> tuple[float, flo
     means = known[random.integers(0, len(known), (_RESAMPLES, len(known)))].mean(axis=1)
     edges = np.percentile(means, [50 - _LEVEL / 2, 50 + _LEVEL / 2])
     middle = known.mean()
-    low, high = middle + (edges - middle) * np.sqrt(len(known) / (len(known) - 1))
+    low, high = middle + (edges - middle) * np.sqrt(len(known) / (len(known) - 1)) * _student(len(known) - 1) / _NORMAL
     return float(low), float(high)
+
+
+_NORMAL = 1.959964  # the normal distribution's 97.5% quantile
+# Student's, by degrees of freedom from 1 on.
+_STUDENT = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216, 2.22814)
+
+
+def _student(freedom: int) -> float:
+    """Student's 97.5% quantile; beyond the table by the expansion of Cornish and Fisher, right to five digits."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    z = _NORMAL
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))
 
 
 def summary(study: Study, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -101,7 +101,7 @@ def run_pair(
     found = {
         "hedge_ratio": ratio,
         "on_time_ratio": on_time,
-        "hedge_error_pct": 100 * abs(ratio / on_time - 1),
+        "hedge_error_pct": 100 * abs(ratio / on_time - 1) if on_time else float("nan"),
     }
     if session.truth is not None:
         found["true_error_pct"] = 100 * abs(ratio / session.truth.hedge_ratio - 1)

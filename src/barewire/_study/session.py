@@ -159,15 +159,22 @@ def simulated(market: Market, seed: int, pair: tuple[str, str], venues: int = 2)
 
 
 def recorded(
-    files: Sequence[str | os.PathLike[str]], pair: tuple[str, str], protocol: str, date: str | None = None
+    files: Sequence[str | os.PathLike[str]],
+    pair: tuple[str, str],
+    protocol: str,
+    date: str | None = None,
+    wanted: Sequence[Sequence[str]] | None = None,
 ) -> Session:
     """A session from a file a venue: its market hours, 09:30 to 16:00, where the file or `date` says which day it is.
 
+    `wanted` are the symbols that are looked at in each file; left out: both in all.
+
     Raises ConfigError, ProtocolError, FormatError, OSError.
     """
-    venues = tuple(_quotes(file, pair, protocol, date=date) for file in files)
-    for file, venue in zip(files, venues, strict=True):
-        for symbol in pair:
+    wanted = [pair] * len(files) if wanted is None else wanted
+    venues = tuple(_quotes(file, of, protocol, date=date) for file, of in zip(files, wanted, strict=True))
+    for file, venue, symbols in zip(files, venues, wanted, strict=True):
+        for symbol in symbols:
             if symbol not in venue or len(venue[symbol]) < 2:
                 expected = "an instrument that is quoted there"
                 raise ConfigError(f"--pair: {symbol} has no quotes in {os.fspath(file)}; expected {expected}")
