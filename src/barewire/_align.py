@@ -18,7 +18,7 @@ from ._align_batch import ALIGNED_DTYPE, AlignedBatch
 from ._batch import Batch
 from ._errors import ConfigError
 from ._feed import Feed
-from ._reader import DEFAULT_BATCH_RECORDS, WAIT_NS, check_wait
+from ._reader import DEFAULT_BATCH_RECORDS, WAIT_NS, check_batch_records, check_seconds, check_wait
 from ._replay import Replay
 from ._ring import Ring
 from ._symbols import Symbols
@@ -40,6 +40,7 @@ Found = tuple[int, Mapping[str, int]]
 T = TypeVar("T")
 _NOTHING = (0, -1, 0)
 _MOST_INPUTS = 255
+_NO_LIMIT = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +107,26 @@ def align(
         raise _wrong("inputs", len(inputs), f"{_MOST_INPUTS} at most")
     if key not in ("ts_recv", "ts_event"):
         raise _wrong("key", key, "'ts_recv' or 'ts_event'")
-    if not isinstance(max_held, int) or max_held < 0:
+    if not all(isinstance(name, str) for name in inputs):
+        raise _wrong("inputs", list(inputs), "names that are strings")
+    if not _is_whole(max_held) or max_held < 0:
         raise _wrong("max_held", max_held, "a number of events, 0 or more")
+    expected = f"whole nanoseconds by an input's name: {', '.join(inputs)}"
+    if offset_ns is not None and not isinstance(offset_ns, Mapping):
+        raise _wrong("offset_ns", offset_ns, expected)
     offsets = dict(offset_ns or {})
     for name, value in offsets.items():
-        if name not in inputs or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-            expected = f"whole nanoseconds by an input's name: {', '.join(inputs)}"
+        if name not in inputs or not _is_whole(value) or not -(2**63) <= value < 2**63:
             raise _wrong("offset_ns", {name: value}, expected)
     return Aligned(
         inputs,
         key,
         None if tolerance is None else nanoseconds("tolerance", tolerance),
         nanoseconds("hold", hold),
-        [offsets.get(name, 0) for name in inputs],
-        max_held,
+        [int(offsets.get(name, 0)) for name in inputs],
+        min(int(max_held), _NO_LIMIT),
         check_wait(wait),
-        batch_records,
+        check_batch_records(batch_records),
     )
 
 
@@ -129,11 +134,15 @@ def _wrong(key: str, value: object, expected: str) -> ConfigError:
     return ConfigError(f"align: {key} {value!r}: expected {expected}", key=key, value=value, expected=expected)
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def nanoseconds(key: str, seconds: float) -> int:
     """Seconds as nanoseconds. Raises ConfigError for what is no duration."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float, np.number)) or not 0 <= seconds < math.inf:
         raise _wrong(key, seconds, "seconds, 0 or more")
-    return min(round(seconds * 1e9), 2**63)
+    return round(min(float(seconds) * 1e9, float(_NO_LIMIT)))
 
 
 class _Source:
@@ -202,11 +211,12 @@ class Aligned:
                 key="inputs",
                 value=other.given,
             )
-        if batch_records < 1:
-            raise _wrong("batch_records", batch_records, "1 or more")
+        twice = [name for name, given in inputs.items() if sum(given is one for one in inputs.values()) > 1]
+        if twice and not self.is_live:
+            raise _wrong("inputs", twice, "each a recording of its own: one that is read by two gives each a part")
         # Of what is recorded, a batch of each input is held, no more: that is how much is read.
         self.core = _core.Aligner(
-            list(self.inputs), key, offsets_ns, hold_ns, max_held if self.is_live else 2**63, self.is_live
+            list(self.inputs), key, offsets_ns, hold_ns, max_held if self.is_live else _NO_LIMIT, self.is_live
         )
         self.core.set_busy(wait == "busy")
         for number, source in enumerate(self.sources):
@@ -319,7 +329,8 @@ class Aligned:
 
     def one(self, read: Callable[[int], T | None], timeout: float | None) -> T | None:
         """The next that `read` gives; `None` at the end, or after `timeout` seconds."""
-        until = math.inf if timeout is None else time.monotonic() + max(0.0, timeout)
+        seconds = check_seconds("timeout", timeout)
+        until = math.inf if seconds is None else time.monotonic() + max(0.0, seconds)
         while not self._stopping:
             left = until - time.monotonic()
             made = read(max(0, min(WAIT_NS, round(min(left, 1.0) * 1e9))))

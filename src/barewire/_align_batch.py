@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _core
-from ._records import BBO_DTYPE, GAP_DTYPE, KINDS, MBO_DTYPE, RECORD_BYTES, RECORD_DTYPE, STATUS_DTYPE, Field
+from ._records import BBO_DTYPE, GAP_DTYPE, KINDS, MBO_DTYPE, RECORD_BYTES, RECORD_DTYPE, STATUS_DTYPE, Field, number_of
 from ._records import _dtype as dtype_of
 from ._records import _field as field_of
 
@@ -174,11 +174,11 @@ class AlignedBatch:
     def to_arrow(self, kind: str) -> pyarrow.Table:
         """One kind of record ("mbo", "bbo", "gap", "status") as an Arrow table: a column a field, `symbol`, `input`.
 
-        Absent prices and times are null. Each column is copied once.
+        Absent prices and times are null. Each column is copied once. Raises ConfigError for another kind.
         """
         from ._align_arrow import records_table
 
-        return records_table(self._of_kind(KINDS[kind]), kind, self.inputs, self._symbols)
+        return records_table(self._of_kind(number_of(kind)), kind, self.inputs, self._symbols)
 
     def to_polars(self, kind: str) -> polars.DataFrame:
         """One kind of record as a polars frame, sharing `to_arrow()`'s memory. Needs polars."""

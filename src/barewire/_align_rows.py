@@ -37,9 +37,15 @@ class Rows:
         tolerance_ns: int | None,
         on: str | LegGiven,
     ) -> None:
-        named = dict(legs) if isinstance(legs, Mapping) else {_name(leg): leg for leg in legs}
-        if not named or len(set(named.values())) < len(legs):
-            raise _wrong("legs", legs, "at least one (input, symbol), each once")
+        expected = "at least one (input, symbol), each once"
+        if not isinstance(legs, (Mapping, Sequence)):
+            raise _wrong("legs", legs, expected)
+        # A pair as a list is what JSON makes of one.
+        given = [(None, leg) for leg in legs] if not isinstance(legs, Mapping) else list(legs.items())
+        pairs = [(name, tuple(leg) if isinstance(leg, list) else leg) for name, leg in given]
+        named: dict[str, LegGiven] = {_name(leg) if name is None else name: leg for name, leg in pairs}
+        if not named or len({repr(leg) for leg in named.values()}) < len(legs):
+            raise _wrong("legs", legs, expected)
         self._legs: list[tuple[int, str | int]] = []
         for leg in named.values():
             if not _is_leg(leg) or leg[0] not in aligned.inputs:

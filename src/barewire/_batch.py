@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._events import Event, decode
-from ._records import BBO_DTYPE, GAP_DTYPE, KINDS, MBO_DTYPE, STATUS_DTYPE
+from ._records import BBO_DTYPE, GAP_DTYPE, KINDS, MBO_DTYPE, STATUS_DTYPE, number_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -124,11 +124,12 @@ class Batch:
         Absent prices and times are null. `kind` is "mbo", "bbo", "gap" or "status", and may be left out where the batch
         holds one kind only. Arrow wants columns where a ring has rows: each column is copied once.
 
-        Raises ValueError where `kind` is left out of a batch that holds several.
+        Raises ValueError where `kind` is left out of a batch that holds several, ConfigError for another kind.
         """
         from ._arrow import table
 
-        return table(self._of(KINDS[kind or self._only_kind()]), kind or self._only_kind(), self._symbols)
+        kind = self._only_kind() if kind is None else kind
+        return table(self._of(number_of(kind)), kind, self._symbols)
 
     def to_polars(self, kind: str | None = None) -> polars.DataFrame:
         """One kind of record as a polars frame, sharing `to_arrow()`'s memory. Needs polars."""

@@ -18,10 +18,10 @@ from ._config import Config, load_config
 from ._errors import ConfigError, FeedError
 from ._lines import LineStats, line_stats
 from ._native import NativeStrategy, check_records
-from ._reader import DEFAULT_BATCH_RECORDS, Reader, check_wait, select
+from ._reader import DEFAULT_BATCH_RECORDS, Reader, check_seconds, check_wait, select
 from ._ring import Ring
 from ._stats import FeedStats, make_stats
-from ._strategy import Strategy, run_strategy, run_strategy_async
+from ._strategy import Strategy, check_strategy, run_strategy, run_strategy_async
 from ._symbols import Symbols
 
 if TYPE_CHECKING:
@@ -216,10 +216,7 @@ class Feed:
 
     def read(self, timeout: float | None = None) -> Batch | None:
         """The next batch; `None` at the feed's end, or when nothing came within `timeout` seconds."""
-        reader = self._started()
-        if timeout is not None:
-            return reader.read(max(0, round(timeout * 1e9)))
-        return next(reader.batches(self._ended), None)
+        return self._started().next(timeout, self._ended)
 
     def run(self, strategy: Strategy | NativeStrategy, *, duration: float | None = None) -> None:
         """Calls the strategy for every event, in this thread, until the session ends, `stop()` or `duration` seconds.
@@ -231,12 +228,14 @@ class Feed:
         if isinstance(strategy, NativeStrategy):
             if self._reader is not None:
                 raise FeedError("the feed runs already; give it the strategy before: Feed.from_config(..., native=...)")
+            seconds = check_seconds("duration", duration)
             self._native = self._checked(strategy)
             with self:
-                until = float("inf") if duration is None else time.monotonic() + duration
+                until = float("inf") if seconds is None else time.monotonic() + seconds
                 while not self._ended() and (left := until - time.monotonic()) > 0:
                     time.sleep(min(left, 0.02))
         elif self._reader is None:
+            check_strategy(strategy)
             with self:
                 self.run(strategy, duration=duration)
         else:
@@ -245,6 +244,7 @@ class Feed:
     async def run_async(self, strategy: Strategy, *, duration: float | None = None) -> None:
         """`run` in the event loop, which other tasks share: callbacks are plain functions, and should be short."""
         if self._reader is None:
+            check_strategy(strategy)
             with self:
                 await self.run_async(strategy, duration=duration)
         else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
 
     Wait = Literal["sleep", "busy"]
 
-__all__ = ["DEFAULT_BATCH_RECORDS", "WAIT_NS", "Reader", "Scratch", "check_wait", "finish", "select"]
+__all__ = [
+    "DEFAULT_BATCH_RECORDS",
+    "WAIT_NS",
+    "Reader",
+    "Scratch",
+    "check_batch_records",
+    "check_seconds",
+    "check_wait",
+    "finish",
+    "select",
+]
 
 DEFAULT_BATCH_RECORDS = 8192
 """Most records of one batch: half a mebibyte, which fits a core's cache."""
@@ -32,6 +43,8 @@ WAIT_NS = 100_000_000
 
 T = TypeVar("T")
 _WAITS = ("sleep", "busy")
+_LONGEST_NS = 1 << 61  # 73 years
+_NUMBERS = range(1 << 32)
 
 
 class Scratch:
@@ -43,9 +56,7 @@ class Scratch:
     __slots__ = ("bytes", "capacity", "memory", "records")
 
     def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"a batch of {capacity} records: expected 1 or more")
-        self.capacity = capacity
+        self.capacity = check_batch_records(capacity)
         self._renew()
 
     def _renew(self) -> None:
@@ -62,6 +73,26 @@ class Scratch:
         out = self.records[:count]
         self._renew()
         return out
+
+
+def check_batch_records(records: int) -> int:
+    """The same. Raises ConfigError where it is no size of a batch."""
+    if isinstance(records, bool) or not isinstance(records, (int, np.integer)) or records < 1:
+        expected = "a number of records, 1 or more"
+        raise ConfigError(
+            f"batch_records {records!r}: expected {expected}", key="batch_records", value=records, expected=expected
+        )
+    return int(records)
+
+
+def check_seconds(key: str, seconds: float | None) -> float | None:
+    """The same; `None`, for ever, where they are infinite. Raises ConfigError where they are no time to wait."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float, np.number)) or math.isnan(seconds):
+        expected = "seconds, or None for ever"
+        raise ConfigError(f"{key} {seconds!r}: expected {expected}", key=key, value=seconds, expected=expected)
+    return None if seconds > _LONGEST_NS / 1e9 else float(seconds)
 
 
 def check_wait(wait: Wait) -> Wait:
@@ -89,22 +120,41 @@ def select(
             found = "sides" if letters is not None else "kinds with 'mbo'"
             raise ConfigError(f"conflate=True keeps best bids and offers: found {found}", key="conflate", value=True)
         names = ["bbo", "status"] if names is None else names
-    wanted = [symbols] if isinstance(symbols, str) else None if symbols is None else list(symbols)
+    wanted = None if symbols is None else [_instrument(one) for one in _listed("symbols", symbols)]
     if names is None and letters is None and wanted is None:
         return
     core.set_filter(
         None if names is None else [KINDS[name] for name in names],
         None if letters is None else [ord(letter) for letter in letters],
         None if wanted is None else [one.encode("latin-1", "replace") for one in wanted if isinstance(one, str)],
-        None if wanted is None else [int(one) for one in wanted if not isinstance(one, str)],
+        None if wanted is None else [one for one in wanted if not isinstance(one, str)],
     )
+
+
+def _listed(key: str, given: object) -> list[Any]:
+    """One by itself is a list of one; bytes are not a list of numbers."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, (bytes, bytearray)) or not isinstance(given, Iterable):
+        raise ConfigError(f"{key}: expected a string, or several, found {given!r}", key=key, value=given)
+    return list(given)
+
+
+def _instrument(one: object) -> str | int:
+    if isinstance(one, str):
+        return one
+    if isinstance(one, (int, np.integer)) and not isinstance(one, bool) and int(one) in _NUMBERS:
+        return int(one)
+    expected = "symbols such as 'AAPL', or instrument numbers"
+    raise ConfigError(f"symbols: expected {expected}, found {one!r}", key="symbols", value=one, expected=expected)
 
 
 def _names(key: str, given: Iterable[str] | None, known: Iterable[str]) -> list[str] | None:
     if given is None:
         return None
-    names = [given] if isinstance(given, str) and given in known else list(given)
     expected = list(known)
+    is_letters = isinstance(given, str) and all(len(one) == 1 for one in expected)
+    names = list(given) if is_letters else _listed(key, given)
     for name in names:
         if name not in expected:
             raise ConfigError(
@@ -187,6 +237,13 @@ class Reader:
             return Batch(self.scratch.take(count), lost, self.symbols)
         updates, stale = self._updates[:count].copy(), np.array(self._stale, np.uint32)
         return Batch(self.scratch.take(count), lost, self.symbols, updates=updates, stale=stale)
+
+    def next(self, timeout: float | None, ended: Callable[[], bool]) -> Batch | None:
+        """The next batch; `None` when nothing came within so many seconds, or, without a limit, once all `ended`."""
+        seconds = check_seconds("timeout", timeout)
+        if seconds is None:
+            return next(self.batches(ended), None)
+        return self.read(max(0, round(seconds * 1e9)))
 
     def read(self, timeout_ns: int) -> Batch | None:
         """The next batch, or `None` when nothing came in time."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._errors import ProtocolError
+from ._errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,6 +38,7 @@ __all__ = [
     "fields",
     "message_dtypes",
     "message_fields",
+    "number_of",
     "protocols",
     "record_struct",
     "u48",
@@ -54,6 +55,18 @@ UNDEF_SIZE = 2**32 - 1
 
 KINDS: Mapping[str, int] = MappingProxyType({"mbo": 1, "bbo": 2, "gap": 3, "status": 4})
 """The record kinds and the values of their `kind` byte."""
+
+
+def number_of(kind: str) -> int:
+    """The number of a record kind. Raises ConfigError for a name that none has."""
+    number = KINDS.get(kind)
+    if number is None:
+        expected = ", ".join(KINDS)
+        raise ConfigError(
+            f"kind: expected one of {expected}, found {kind!r}", key="kind", value=kind, expected=expected
+        )
+    return number
+
 
 GAP_REASONS: Mapping[int, str] = MappingProxyType({1: "sequence_jump", 2: "late_join", 3: "session_end", 4: "snapshot"})
 """Why messages are missing: what the `reason` of a gap record stands for."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import _core
 from ._clock import Clock, clock_of
 from ._errors import ConfigError, ProducerGone, RingError
-from ._reader import DEFAULT_BATCH_RECORDS, Reader, select
+from ._reader import DEFAULT_BATCH_RECORDS, Reader, check_seconds, select
 from ._symbols import Symbols
 
 if TYPE_CHECKING:
@@ -159,7 +161,8 @@ class Ring:
         counts from 0, and the directory. What was left unread in the old ring is passed over. Raises as `attach` does
         where there is no other ring yet; the reader then stays where it was.
         """
-        until = time.monotonic() + timeout
+        seconds = check_seconds("timeout", timeout)
+        until = math.inf if seconds is None else time.monotonic() + seconds
         while True:
             refused: Exception
             try:
@@ -177,9 +180,7 @@ class Ring:
 
     def read(self, timeout: float | None = None) -> Batch | None:
         """The next batch; `None` when nothing came within `timeout` seconds (0: do not wait; `None`: wait for ever)."""
-        if timeout is not None:
-            return self._reader.read(max(0, round(timeout * 1e9)))
-        return next(self._reader.batches(self._ended), None)
+        return self._reader.next(timeout, self._ended)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._reader.batches(self._ended)
@@ -233,16 +234,17 @@ class Ring:
 
 def _user(owner: int | str | None) -> int | None:
     """A user's number."""
-    if owner is None or isinstance(owner, int):
+    if owner is None:
+        return None
+    if isinstance(owner, int) and not isinstance(owner, bool) and 0 <= owner < 1 << 32:
         return owner
-    import pwd
+    if isinstance(owner, str):
+        import pwd
 
-    try:
-        return pwd.getpwnam(owner).pw_uid
-    except KeyError:
-        raise ConfigError(
-            f"owner: expected a user of this machine, found {owner!r}", key="owner", value=owner
-        ) from None
+        with suppress(KeyError):
+            return pwd.getpwnam(owner).pw_uid
+    expected = "a user of this machine"
+    raise ConfigError(f"owner: expected {expected}, found {owner!r}", key="owner", value=owner, expected=expected)
 
 
 _RINGS = "/dev/shm"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Iterable
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from . import _core
 from ._errors import ConfigError
 from ._events import BboEvent, ClockEvent, Event, GapEvent, MboEvent, StatusEvent
-from ._reader import WAIT_NS, Reader, finish
+from ._reader import WAIT_NS, Reader, check_seconds, finish
 from ._records import KINDS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ._ring import Ring
     from ._symbols import Symbols
 
-__all__ = ["Dispatcher", "RecordReader", "Strategy", "run_strategy", "run_strategy_async"]
+__all__ = ["Dispatcher", "RecordReader", "Strategy", "check_strategy", "run_strategy", "run_strategy_async"]
 
 
 class RecordReader(Protocol):
@@ -52,7 +53,7 @@ class Strategy:
             `None`: all.
     """
 
-    symbols: Iterable[str] | None = None
+    symbols: Iterable[str] | str | None = None
 
     def on_start(self, source: Feed | Replay | Ring) -> None:
         """Before the first event. `source.stop()` ends the run; feeds and replays have `source.book(symbol)`."""
@@ -92,6 +93,25 @@ class Strategy:
         """After the last event, also when a callback raised or Ctrl-C was pressed."""
 
 
+def check_strategy(strategy: Strategy) -> None:
+    """A mistake worth hearing of before the market opens. Raises ConfigError."""
+    expected = "an object of a class that descends from barewire.Strategy"
+    if isinstance(strategy, type):
+        raise _wrong(f"{expected}, found the class itself: write {strategy.__name__}()", strategy)
+    if not isinstance(strategy, Strategy):
+        raise _wrong(f"{expected}, found {strategy!r}", strategy)
+    for name in vars(Strategy):
+        if name.startswith("on_") and iscoroutinefunction(getattr(strategy, name)):
+            raise _wrong(f"plain functions for callbacks, found async def {name}: nobody would await it", strategy)
+    given = strategy.symbols
+    if isinstance(given, (bytes, bytearray)) or not (given is None or isinstance(given, Iterable)):
+        raise _wrong(f"symbols to be a string, several, or None, found {given!r}", strategy)
+
+
+def _wrong(expected: str, found: object) -> ConfigError:
+    return ConfigError(f"strategy: expected {expected}", key="strategy", value=found, expected=expected)
+
+
 def _overridden(strategy: Strategy, name: str) -> Any:
     """The callback if somebody wrote one, in a class or on the object itself."""
     method = getattr(strategy, name)
@@ -109,7 +129,8 @@ def run_strategy(
     """Calls the strategy for what the reader reads until `ended()` or `duration` seconds have passed."""
     dispatch = Dispatcher(strategy, reader.symbols, published)
     step = dispatch.step(reader)
-    until = None if duration is None else time.monotonic() + duration
+    seconds = check_seconds("duration", duration)
+    until = None if seconds is None else time.monotonic() + seconds
     strategy.on_start(source)
     try:
         while True:
@@ -132,7 +153,8 @@ async def run_strategy_async(
     """The same in the event loop."""
     dispatch = Dispatcher(strategy, reader.symbols, published)
     step = dispatch.step(reader)
-    until = None if duration is None else time.monotonic() + duration
+    seconds = check_seconds("duration", duration)
+    until = None if seconds is None else time.monotonic() + seconds
 
     def over() -> bool:
         return ended() or (until is not None and time.monotonic() >= until)
@@ -158,6 +180,8 @@ class Dispatcher:
     """
 
     def __init__(self, strategy: Strategy, symbols: Symbols, published: Iterable[str] | None) -> None:
+        check_strategy(strategy)
+        wanted_symbols = [strategy.symbols] if isinstance(strategy.symbols, str) else strategy.symbols
         self._names = symbols
         self._on_batch: Callable[[Batch], None] | None = _overridden(strategy, "on_batch")
         on_event, on_trade = _overridden(strategy, "on_event"), _overridden(strategy, "on_trade")
@@ -178,7 +202,7 @@ class Dispatcher:
             calls,
             on_lost=_overridden(strategy, "on_lost"),
             symbol_of=symbols.of,
-            subscribed=None if strategy.symbols is None else frozenset(strategy.symbols),
+            subscribed=None if wanted_symbols is None else frozenset(wanted_symbols),
         )
         self.takes_batches = self._on_batch is not None
 

@@ -298,14 +298,30 @@ def test_an_error_comes_when_all_before_it_is_out_and_the_others_go_on() -> None
         ({"hold": -1}, "seconds, 0 or more"),
         ({"hold": float("nan")}, "seconds, 0 or more"),
         ({"offset_ns": {"b": 1}}, "by an input's name: a"),
+        ({"offset_ns": {"a": True}}, "by an input's name: a"),
+        ({"offset_ns": [1]}, "by an input's name: a"),
         ({"max_held": 1.5}, "0 or more"),
         ({"wait": "never"}, "sleep"),
         ({"batch_records": 0}, "1 or more"),
+        ({"batch_records": 1.5}, "1 or more"),
+        ({"inputs": {1: []}}, "names that are strings"),
+        ({"inputs": dict.fromkeys("ab", iter([]))}, "each a recording of its own"),
     ],
 )
 def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], expected: str) -> None:
     with pytest.raises(barewire.ConfigError, match=expected):
         barewire.align(**{"inputs": {"a": []}} | arguments)
+
+
+def test_extremes_are_arguments_too() -> None:
+    """Numpy's numbers, and such as no clock has."""
+    ends: dict[str, Any] = {
+        "hold": 1e300,
+        "max_held": 2**70,
+        "offset_ns": {"a": np.int64(5)},
+        "tolerance": np.float32(0.1),
+    }
+    assert list(barewire.align({"a": []}, **ends)) == []
 
 
 # --- rows ------------------------------------------------------------------------------------------

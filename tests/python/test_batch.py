@@ -107,6 +107,13 @@ def test_arrow_has_a_column_a_field_and_nulls_where_nothing_is(small: Path) -> N
     assert len(only_batch(small, records="bbo").to_arrow("gap")) == 0
 
 
+def test_a_kind_that_there_is_not_is_told(small: Path) -> None:
+    batch = next(iter(barewire.replay(small, date="2020-01-30")))
+    for convert in (batch.to_arrow, batch.to_polars, batch.to_pandas):
+        with pytest.raises(barewire.ConfigError, match="kind: expected one of mbo, bbo, gap, status, found 'trades'"):
+            convert("trades")
+
+
 def test_polars_and_pandas_get_exact_integers(small: Path) -> None:
     pytest.importorskip("polars")
     pandas = pytest.importorskip("pandas")

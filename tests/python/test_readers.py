@@ -195,11 +195,59 @@ def test_a_filtered_event_loop_sleeps_through_what_it_does_not_want(venue: Venue
         ({"sides": "X"}, "sides: expected some of B, A, N, found 'X'"),
         ({"conflate": True, "kinds": ["mbo"]}, "conflate=True keeps best bids and offers: found kinds with 'mbo'"),
         ({"conflate": True, "sides": "B"}, "conflate=True keeps best bids and offers: found sides"),
+        ({"symbols": b"AAPL"}, "symbols: expected a string, or several, found b'AAPL'"),
+        ({"symbols": [b"AAPL"]}, "symbols: expected symbols such as 'AAPL', or instrument numbers, found b'AAPL'"),
+        ({"symbols": 5}, "symbols: expected a string, or several, found 5"),
+        ({"symbols": [1.5]}, "instrument numbers, found 1.5"),
+        ({"symbols": [-1]}, "instrument numbers, found -1"),
+        ({"kinds": "quotes"}, "kinds: expected some of mbo, bbo, gap, status, found 'quotes'"),
+        ({"batch_records": "7"}, "batch_records '7': expected a number of records, 1 or more"),
     ],
 )
 def test_what_no_record_can_have_is_refused(lines: list[dict[str, Any]], chosen: dict[str, Any], message: str) -> None:
     with barewire.Feed.from_config(config(*lines)) as feed, pytest.raises(barewire.ConfigError, match=message):
         feed.reader(**chosen)
+
+
+class Once(barewire.Strategy):
+    """Stops at its first event."""
+
+    events = 0
+
+    def on_start(self, source: barewire.Feed | barewire.Replay | barewire.Ring) -> None:
+        self.source = source
+
+    def on_event(self, event: barewire.MboEvent) -> None:  # noqa: ARG002 (a callback has it)
+        self.events += 1
+        self.source.stop()
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e30, 1e12, np.float32(60)])
+def test_a_long_time_to_wait_is_no_error(venue: Venue, lines: list[dict[str, Any]], seconds: float) -> None:
+    with barewire.Feed.from_config(config(*lines)) as feed:
+        other = feed.reader()
+        send_day(venue, small_day())
+        strategy = Once()
+        other.run(strategy, duration=seconds)
+        assert strategy.events
+        assert feed.read(timeout=seconds) is not None
+        feed.stop()
+        while feed.read(timeout=0) is not None:
+            pass
+        assert seconds < 1e12 or feed.read(timeout=float("inf")) is None, "the feed's end ends it"
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), "1", True])
+def test_what_is_no_time_is_refused(lines: list[dict[str, Any]], seconds: Any) -> None:
+    with barewire.Feed.from_config(config(*lines)) as feed:
+        for call in (
+            lambda: feed.read(timeout=seconds),
+            lambda: feed.reader().read(timeout=seconds),
+            lambda: feed.run(Once(), duration=seconds),
+            lambda: barewire.align({"a": feed}).read(timeout=seconds),
+        ):
+            with pytest.raises(barewire.ConfigError, match="expected seconds, or None for ever"):
+                call()
 
 
 # --- conflation ----------------------------------------------------------------------------------
@@ -439,8 +487,9 @@ def test_whose_ring_it_is(producer: Start) -> None:
     assert barewire.Ring.attach(name, owner=me).epoch == barewire.Ring.attach(name, owner=os.geteuid()).epoch
     with pytest.raises(barewire.RingError, match=f"belongs to user {os.geteuid()}, expected user 64001"):
         barewire.Ring.attach(name, owner=64001)
-    with pytest.raises(barewire.ConfigError, match="owner: expected a user of this machine, found 'no-such-user'"):
-        barewire.Ring.attach(name, owner="no-such-user")
+    for nobody in ("no-such-user", -1, 1 << 40, True):
+        with pytest.raises(barewire.ConfigError, match=f"owner: expected a user of this machine, found {nobody!r}"):
+            barewire.Ring.attach(name, owner=nobody)
 
 
 # --- other libraries -----------------------------------------------------------------------------

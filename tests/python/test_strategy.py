@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,43 @@ def test_a_callback_that_could_never_be_called_is_refused(small: Path) -> None:
         barewire.replay(small, records="mbo").run(Quotes())
     with pytest.raises(barewire.ConfigError, match="on_event or on_trade"):
         barewire.replay(small, records="bbo").run(Everything())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: barewire.Strategy, r"found the class itself: write Strategy\(\)"),
+        (lambda: print, "an object of a class that descends from barewire.Strategy, found <built-in"),
+        (
+            lambda: type("Waits", (barewire.Strategy,), {"on_bbo": _waits})(),
+            "found async def on_bbo: nobody would await",
+        ),
+        (
+            lambda: type("Named", (barewire.Strategy,), {"symbols": b"AAPL"})(),
+            "symbols to be a string, several, or None",
+        ),
+    ],
+)
+def test_what_is_no_strategy_is_refused(small: Path, make: Callable[[], barewire.Strategy], message: str) -> None:
+    with pytest.raises(barewire.ConfigError, match=message):
+        barewire.replay(small, date="2020-01-30").run(make())
+
+
+async def _waits(*_: object) -> None:
+    raise AssertionError
+
+
+def test_one_symbol_may_be_a_string(day: Path) -> None:
+    """Its letters are no symbols."""
+    found = []
+    for symbols in ("SYM2", ["SYM2"]):
+        strategy = barewire.Strategy()
+        strategy.symbols = symbols
+        events: list[barewire.MboEvent] = []
+        strategy.on_event = events.append  # type: ignore[method-assign, assignment]
+        barewire.replay(day, date="2020-01-30").run(strategy, batch_messages=None)
+        found.append(len(events))
+    assert found[0] == found[1] > 0
 
 
 def test_on_end_comes_also_after_an_error(small: Path) -> None:
