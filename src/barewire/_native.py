@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from types import MappingProxyType
+from types import BuiltinFunctionType, MappingProxyType
 from typing import Any, overload
 
 import numpy as np
@@ -28,6 +28,7 @@ TOP_DTYPE = np.dtype([("bid_price", "<i8"), ("ask_price", "<i8"), ("bid_size", "
 empty; sizes summed over the level."""
 
 _C_FUNCTION: Any = ctypes.CFUNCTYPE(None).__mro__[1]  # what every function of ctypes is
+_LONGEST_US = 1e12  # twelve days
 _ERRORS = "_errors"
 _WORD = 8
 
@@ -149,9 +150,12 @@ class NativeStrategy:
 
     def __init__(self, functions: Mapping[str, Any], state: Any, slow_us: float) -> None:
         self.functions = MappingProxyType(dict(functions))
-        self.slow_us = slow_us
-        if not slow_us > 0:
-            raise ConfigError(f"slow_us {slow_us!r}: expected a number above 0", key="slow_us", value=slow_us)
+        if not isinstance(slow_us, (int, float, np.number)) or not 0 < slow_us <= _LONGEST_US:
+            expected = f"microseconds above 0, {_LONGEST_US:g} at most"
+            raise ConfigError(
+                f"slow_us {slow_us!r}: expected {expected}", key="slow_us", value=slow_us, expected=expected
+            )
+        self.slow_us = float(slow_us)
         self._initial = _initial(state)
         self._memory_dtype = _with_errors(self._initial.dtype)
         self._compiled = _compile(self.functions, self._memory_dtype)
@@ -239,6 +243,10 @@ class NativeStrategy:
 
 def check_records(strategy: NativeStrategy, published: Iterable[str]) -> None:
     """A function that can never be called is a mistake worth hearing of before the market opens. Raises ConfigError."""
+    if not isinstance(strategy, NativeStrategy):
+        raise ConfigError(
+            f"native: expected what barewire.native() made, found {strategy!r}", key="native", value=strategy
+        )
     records = list(published)
     for kind in ("mbo", "bbo"):
         if kind in strategy.functions and kind not in records:
@@ -312,13 +320,34 @@ def _address(function: Any) -> int | None:
     return address if isinstance(address, int) else None
 
 
+def _calls_python(function: Any) -> bool:
+    """Whether it is a Python function in C's clothes: a callback of ctypes or cffi."""
+    if isinstance(function, _C_FUNCTION):
+        return any(type(kept).__name__ == "CThunkObject" for kept in (function._objects or {}).values())
+    return type(function).__module__ == "_cffi_backend" and " calling <" in repr(function)
+
+
 def _compile(functions: Mapping[str, Any], state: np.dtype[np.void]) -> dict[str, tuple[int, object]]:
     """The address of each function, and what keeps its code in memory."""
     compiled: dict[str, tuple[int, object]] = {}
     for kind, function in functions.items():
+        if _calls_python(function):
+            raise ConfigError(
+                f"on_{kind}: expected a compiled function, found {function!r}, which calls Python: the feed would wait "
+                "for Python's lock; give the Python function itself, for Numba to compile",
+                key=f"on_{kind}",
+                value=function,
+            )
         address = _address(function)
         if address is not None:
             compiled[kind] = (address, function)
+        elif isinstance(function, BuiltinFunctionType):
+            raise ConfigError(
+                f"on_{kind}: expected a function's address, found {function!r}; of cffi's API mode give "
+                f"ffi.addressof(lib, {_name(function)!r})",
+                key=f"on_{kind}",
+                value=function,
+            )
         elif callable(function):
             compiled[kind] = _jit(function, kind, state)
         else:

@@ -272,6 +272,26 @@ def test_a_function_in_c(tmp_path: Path) -> None:
     assert strategy.state.widest == (both["ask_price"] - both["bid_price"]).max()
 
 
+def test_a_function_by_cffi(tmp_path: Path) -> None:
+    cffi = pytest.importorskip("cffi")
+    (tmp_path / "watch.c").write_text(SOURCE)
+    library = tmp_path / "watch.so"
+    flags = ["-O2", "-shared", "-fPIC", f"-I{REPOSITORY / 'include'}"]
+    subprocess.run(["cc", *flags, tmp_path / "watch.c", "-o", library], check=True)
+    ffi = cffi.FFI()
+    ffi.cdef("void watch(const void *event, const void *top, void *state);")
+    opened = ffi.dlopen(str(library))
+    state = [("events", "i8"), ("bids", "i8"), ("widest", "i8")]
+    file = write_binaryfile(tmp_path / "day.bin", random_day(2000))
+    strategy = barewire.native(state, on=("mbo", "bbo"))(opened.watch)
+    replay = barewire.replay(file, date=DATE, native=strategy)
+    replay.run()
+    assert strategy.state.events == replay.stats.records > 2000
+    into_python = ffi.callback("void(void *, void *, void *)", lambda *_: None)
+    with pytest.raises(barewire.ConfigError, match="calls Python"):
+        barewire.native(state, on="mbo")(into_python)
+
+
 STATE = [("count", "i8")]
 
 
@@ -287,6 +307,9 @@ def fine(event: Any, top: Any, state: Any) -> None:
     state.count += 1
 
 
+C_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -299,6 +322,11 @@ def fine(event: Any, top: Any, state: Any) -> None:
         (lambda: barewire.native([("name", "S4")], on="bbo")(fine), "state.name: expected numbers"),
         (lambda: barewire.native([("who", object)], on="bbo")(fine), "state.who: expected numbers"),
         (lambda: barewire.native(STATE, on="bbo", slow_us=0)(fine), "slow_us 0: expected"),
+        (lambda: barewire.native(STATE, on="bbo", slow_us=float("inf"))(fine), "slow_us inf: expected"),
+        (lambda: barewire.native(STATE, on="bbo", slow_us="10")(fine), "slow_us '10': expected"),  # type: ignore[call-overload]
+        (lambda: barewire.native(STATE, on="bbo")(C_CALLBACK(fine)), "calls Python: the feed would wait"),
+        (lambda: barewire.native(STATE, on="bbo")(len), r"give ffi.addressof\(lib, 'len'\)"),
+        (lambda: barewire.replay("x.bin", native=fine), "native: expected what barewire.native"),  # type: ignore[arg-type]
         (lambda: barewire.replay("x.bin", records="bbo", native=TRACER), "is for 'mbo', which is not among them"),
     ],
 )
