@@ -217,9 +217,10 @@ static inline int barewire_ring_open(struct barewire_ring *ring, int fd) {
     return 0;
 }
 
-/* Attaches to the ring of that name, /dev/shm/barewire.NAME, at its newest event. Returns 0 or an error number. */
-static inline int barewire_ring_attach(struct barewire_ring *ring, const char *name) {
+/* The same by name; `owner` may be NULL. */
+static inline int barewire_ring_attach_of_(struct barewire_ring *ring, const char *name, const uid_t *owner) {
     char path[128];
+    struct stat file;
     int fd, error, length;
     memset(ring, 0, sizeof *ring);
     if (name[0] == 0 || name[0] == '.' || strchr(name, '/')) return EINVAL;
@@ -227,9 +228,20 @@ static inline int barewire_ring_attach(struct barewire_ring *ring, const char *n
     if (length < 0 || (size_t)length >= sizeof path) return ENAMETOOLONG;
     fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) return errno;
-    error = barewire_ring_open(ring, fd);
+    /* Of the open file: what has the name by now may be another. */
+    error = owner && fstat(fd, &file) != 0 ? errno : owner && file.st_uid != *owner ? EPERM : barewire_ring_open(ring, fd);
     close(fd);
     return error;
+}
+
+/* Attaches to the ring of that name, /dev/shm/barewire.NAME, at its newest event. Returns 0 or an error number. */
+static inline int barewire_ring_attach(struct barewire_ring *ring, const char *name) {
+    return barewire_ring_attach_of_(ring, name, NULL);
+}
+
+/* The same, if the ring is this user's: any user of the machine can be the first to use a name. EPERM where it is another's. */
+static inline int barewire_ring_attach_owned(struct barewire_ring *ring, const char *name, uid_t owner) {
+    return barewire_ring_attach_of_(ring, name, &owner);
 }
 
 static inline void barewire_ring_detach(struct barewire_ring *ring) {

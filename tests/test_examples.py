@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -138,8 +139,11 @@ def test_ring_reader(config: Path, tmp_path: Path) -> None:
     assert len((EXAMPLES / "ring_reader.c").read_text().splitlines()) <= 30
     with feed(config) as name:
         time.sleep(0.5)
-        reader = subprocess.Popen([program, name], stdout=subprocess.PIPE, text=True)
+        reader = subprocess.Popen([program, name, str(os.geteuid())], stdout=subprocess.PIPE, text=True)
+        other = subprocess.run([program, name, "64001"], capture_output=True, text=True, timeout=60, check=False)
         time.sleep(0.5)
+    assert (other.returncode, other.stdout) == (1, "")
+    assert "Operation not permitted" in other.stderr
     lines = reader.communicate(timeout=60)[0].splitlines()
     assert reader.returncode == 0
     records = [line for line in lines if not line.startswith("lost")]
