@@ -90,7 +90,10 @@ class Strategy:
         """All records read at once, before the callbacks for each: for vector arithmetic."""
 
     def on_end(self) -> None:
-        """After the last event, also when a callback raised or Ctrl-C was pressed."""
+        """After the last event, also when a callback raised or Ctrl-C was pressed.
+
+        Then a further run of the same feed or ring goes on behind the event at which that happened.
+        """
 
 
 def check_strategy(strategy: Strategy) -> None:

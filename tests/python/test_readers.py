@@ -209,6 +209,35 @@ def test_what_no_record_can_have_is_refused(lines: list[dict[str, Any]], chosen:
         feed.reader(**chosen)
 
 
+@pytest.mark.parametrize("chosen", [{}, {"kinds": ["mbo"], "sides": "B"}])
+def test_what_a_callback_raised_before_is_not_lost(
+    venue: Venue, lines: list[dict[str, Any]], chosen: dict[str, Any]
+) -> None:
+    """Records are read some hundred at a time; those behind the one that failed are for the next run, or read."""
+
+    class Fails(Everything):
+        def on_event(self, event: barewire.MboEvent) -> None:
+            super().on_event(event)
+            if len(self.events) in (3, 40):
+                raise ValueError("as it says")
+
+    with barewire.Feed.from_config(config(*lines)) as feed:
+        failing, whole = feed.reader(**chosen), feed.reader(**chosen)
+        send_day(venue, random_day(500))
+        for _ in feed:
+            pass
+        feed.stop()
+        fails, plain = Fails(), Everything()
+        for _ in range(2):
+            with pytest.raises(ValueError, match="as it says"):
+                failing.run(fails)
+        rest = np.concatenate([batch.records["ring_sequence"] for batch in failing])
+        whole.run(plain)
+    assert len(fails.events) == 40
+    found = [*(event.ring_sequence for event in fails.events), *rest.tolist()]
+    assert found == [event.ring_sequence for event in plain.events]
+
+
 class Once(barewire.Strategy):
     """Stops at its first event."""
 

@@ -157,6 +157,18 @@ impl Ring {
     fn moved(&self, reader: &Reader) {
         self.position.store(reader.position(), Ordering::Relaxed);
     }
+
+    /// Records from `position` on were read and then not needed: they are there for whoever reads next. Not where somebody has
+    /// gone elsewhere from `left_at` in the meantime.
+    fn go_back(&self, py: Python<'_>, left_at: u64, position: u64) -> PyResult<()> {
+        let mut reading = self.reading(py)?;
+        if reading.reader.position() == left_at {
+            reading.reader.go_to(position);
+            reading.digest = None; // it has them already
+            self.moved(&reading.reader);
+        }
+        Ok(())
+    }
 }
 
 #[pymethods]
@@ -248,15 +260,19 @@ impl Ring {
                 long_call::run(py, Some(deadline), |end| reading.read_until(block, end, &mut since, &self.stopped))?
             };
             self.moved(&reading.reader);
-            let announced = reading.reader.instrument_count();
+            let (announced, left_at) = (reading.reader.instrument_count(), reading.reader.position());
             // A callback may read, too.
             drop(reading);
             let Some(read) = read.filter(|read| read.count > 0 || read.lost > 0) else { return Ok(any) };
             any = true;
             dispatcher.refresh(announced.into());
-            dispatcher.lose(py, read.lost)?;
-            for record in &block[..read.count] {
-                dispatcher.deliver(py, record)?;
+            let mut records = block[..read.count].iter();
+            let told = dispatcher.lose(py, read.lost);
+            if let Err(error) = told.and_then(|()| records.try_for_each(|record| dispatcher.deliver(py, record))) {
+                if let Some(next) = records.next() {
+                    self.go_back(py, left_at, next.ring_sequence)?;
+                }
+                return Err(error);
             }
             if Instant::now() >= deadline {
                 break;
