@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Container, Iterable
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol
@@ -103,12 +104,23 @@ def check_strategy(strategy: Strategy) -> None:
         raise _wrong(f"{expected}, found the class itself: write {strategy.__name__}()", strategy)
     if not isinstance(strategy, Strategy):
         raise _wrong(f"{expected}, found {strategy!r}", strategy)
-    for name in vars(Strategy):
-        if name.startswith("on_") and iscoroutinefunction(getattr(strategy, name)):
+    known = [name for name in vars(Strategy) if name.startswith("on_")]
+    for name in dir(strategy):
+        if name in known and iscoroutinefunction(getattr(strategy, name)):
             raise _wrong(f"plain functions for callbacks, found async def {name}: nobody would await it", strategy)
+        if name.startswith("on_") and name not in known and (meant := _like(name, known)):
+            # No error: a strategy may have methods of its own.
+            message = f"{type(strategy).__name__}.{name} is called by nobody; {meant} would be"
+            warnings.warn(message, UserWarning, stacklevel=2)
     given = strategy.symbols
     if isinstance(given, (bytes, bytearray)) or not (given is None or isinstance(given, Iterable)):
         raise _wrong(f"symbols to be a string, several, or None, found {given!r}", strategy)
+
+
+def _like(name: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, 1, cutoff=0.85)), None)
 
 
 def _wrong(expected: str, found: object) -> ConfigError:

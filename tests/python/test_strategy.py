@@ -124,6 +124,19 @@ async def _waits(*_: object) -> None:
     raise AssertionError
 
 
+def test_a_misspelt_callback_is_told_of(small: Path) -> None:
+    class Misspelt(barewire.Strategy):
+        def on_trades(self, *_: object) -> None:
+            raise AssertionError
+
+        def on_fill(self, *_: object) -> None:
+            raise AssertionError
+
+    with pytest.warns(UserWarning, match="on_trades is called by nobody; on_trade would be") as warned:
+        barewire.replay(small, date="2020-01-30").run(Misspelt())
+    assert len(warned) == 1, "on_fill is the author's own"
+
+
 def test_one_symbol_may_be_a_string(day: Path) -> None:
     """Its letters are no symbols."""
     found = []

@@ -148,6 +148,9 @@ class Torture:
             if all(any(line.startswith(f"at {epoch} ") for line in reader.lines) for reader in self.readers):
                 return
             time.sleep(0.05)
+        missing = [reader for reader in self.readers if not any(one.startswith(f"at {epoch} ") for one in reader.lines)]
+        what = [f"{reader.kind} (exit {reader.process.poll()}): {reader.lines[-1:]}" for reader in missing]
+        raise AssertionError(f"not there within a minute of the last epoch: {'; '.join(what)}")
 
     def check(self, reader: Child, epoch: int | None, published: int) -> None:
         """A reader's accounts: of every epoch that it left; of one that ended by itself, the last one's too."""
