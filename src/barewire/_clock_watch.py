@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Protocol
 
-from . import _core
-from ._ptp.judge import ClockState, Judge, Kernel, Observation, Reason, State, Thresholds
+from ._ptp.judge import ClockState, Judge, Reason, State, Thresholds
+from ._ptp.machine import Machine
 from ._ptp.management import Pmc
 
 if TYPE_CHECKING:
     from ._config_clock import ClockConfig
 
-__all__ = ["ClockWatcher", "kernel_clock"]
+__all__ = ["ClockWatcher"]
 
 
 class Judged(Protocol):
@@ -22,16 +21,10 @@ class Judged(Protocol):
     def judge_clock(self, verdict: str, bound_ns: int | None) -> None: ...
 
 
-def kernel_clock() -> Kernel:
-    """What the kernel says of the system's clock."""
-    said = _core.system_clock()
-    return Kernel(said["synchronised"], said["max_error_us"] * 1_000, said["tai_offset_s"] or 0)
-
-
 class ClockWatcher:
     """Tells a feed of its clock from `start()` to `stop()`."""
 
-    def __init__(self, config: ClockConfig, feed: Judged) -> None:
+    def __init__(self, config: ClockConfig, feed: Judged, machine: Machine | None = None) -> None:
         assert config.ptp_socket is not None
         self._config = config
         self._feed = feed
@@ -40,6 +33,7 @@ class ClockWatcher:
         )
         self._judge = Judge(thresholds)
         self._pmc = Pmc(config.ptp_socket, config.ptp_domain)
+        self._machine = Machine() if machine is None else machine
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="barewire-clock", daemon=True)
         self.state: ClockState | None = None
@@ -65,9 +59,12 @@ class ClockWatcher:
 
     def _look(self) -> ClockState:
         try:
-            ptp = self._pmc.read()
+            return self._judge.update(self._machine.observe(self._pmc.read()))
         except OSError as error:
             # linuxptp is not there, or its socket not to be used: nobody can tell how the clock is.
-            reason = Reason("no-answer", f"{error.filename}: {error.strerror}", State.LOST)
-            return ClockState(State.LOST, None, None, None, None, None, None, None, (), (reason,), ())
-        return self._judge.update(Observation(time.monotonic(), ptp, kernel_clock()))
+            what = error.strerror or str(error)
+            text = what if error.filename is None else f"{error.filename}: {what}"
+        except Exception as error:  # a watch that died would leave its last verdict standing
+            text = f"the watch failed: {type(error).__name__}: {error}"
+        reason = Reason("no-answer", text, State.LOST)
+        return ClockState(State.LOST, None, None, None, None, None, None, None, (), (reason,), ())

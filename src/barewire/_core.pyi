@@ -64,7 +64,8 @@ def drop_capabilities(files: bool) -> None: ...
 # ("inserted", "left out" or None). OSError where that is forbidden.
 def system_clock() -> dict[str, Any]: ...
 
-# A card's clock beside the system's: method, bound_ns, timescale, is_trap, text. OSError.
+# A card's clock beside the system's: method, offset_ns (the system's less the card's, as they count), bound_ns, timescale,
+# is_trap, text. OSError.
 def compare_phc(index: int) -> dict[str, Any]: ...
 
 # The processor's counter as a feed would use it: frequency_hz, bound_ns, fallback (None, or why it cannot serve).

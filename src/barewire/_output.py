@@ -39,6 +39,9 @@ COLUMNS = {
 }
 """The columns of each kind. `sequence` is the venue's; in a file without numbers the message's place, from 1."""
 
+PARQUET_COLUMNS = {kind: (*names, "ts_recv", "flags") for kind, names in COLUMNS.items()}
+"""A Parquet file has these beside them: `clock skew` compares hosts by when their packets came."""
+
 OUTPUT_FORMATS = ("csv", "jsonl", "parquet")
 
 _TEXT = ("symbol", "action", "side")
@@ -186,7 +189,7 @@ class ParquetWriter(Writer):
 
     def __init__(self, file: BinaryIO, kind: str) -> None:
         super().__init__(file, kind)
-        self._schema = pa.schema([pa.field(name, _ARROW_TYPES[name]) for name in COLUMNS[kind]])
+        self._schema = pa.schema([pa.field(name, _ARROW_TYPES[name]) for name in PARQUET_COLUMNS[kind]])
         units = {"price_unit": "1e-9 of the currency", "time_unit": "ns since 1970, UTC"}
         self._schema = self._schema.with_metadata(units)
         self._parquet = pq.ParquetWriter(file, self._schema, compression="zstd")
@@ -195,7 +198,7 @@ class ParquetWriter(Writer):
 
     def _append(self, records: npt.NDArray[np.void], symbols: Symbols) -> None:
         columns = []
-        for name in COLUMNS[self.kind]:
+        for name in PARQUET_COLUMNS[self.kind]:
             made = symbol_column(records, symbols).cast(pa.string()) if name == "symbol" else column(records, name)
             columns.append(made)
         self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
@@ -231,4 +234,6 @@ _ARROW_TYPES = {
     "bid_size": pa.uint32(),
     "ask_price": pa.int64(),
     "ask_size": pa.uint32(),
+    "ts_recv": pa.uint64(),
+    "flags": pa.uint8(),
 }

@@ -1,8 +1,9 @@
 """What hosts see, gathered while they see it: each tells a collector the receive times of some packets, the same ones.
 
-A host sends a line of JSON, `{"sightings": 1, "host": NAME}`, and then blocks: a little-endian u32 count, and so many
-pairs of u64, sequence number and receive time in nanoseconds since 1970. Those numbers are told that are a multiple of
-`every`, so that all hosts tell of the same packets without a word between them.
+A host sends a line of JSON, `{"sightings": 2, "host": NAME}`, and then blocks: a little-endian u32 count, and so many
+times three u64: sequence number, the venue's time of the message (which tells sessions apart) and the receive time, in
+nanoseconds since 1970. A block of none says that the host is still there. Those numbers are told that are a multiple
+of `every`, so that all hosts tell of the same packets without a word between them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._sightings import NOT_HEARD
 from ._skew import Sightings
 
 if TYPE_CHECKING:
@@ -24,25 +27,33 @@ if TYPE_CHECKING:
 
     from ._batch import Batch
 
-__all__ = ["Collector", "Teller", "sampled"]
+__all__ = ["NOTHING", "Collector", "Teller", "sampled"]
 
-_MOST_PAIRS = 65_536
+NOTHING = np.empty((0, 3), "<u8")
+"""What `Teller.tell` is given when nothing came."""
+
+_VERSION = 2
+_ROW_BYTES = 24
+_MOST_ROWS = 65_536
 """Of one block."""
 _MOST_HOSTS = 1_024
 _LONGEST_NAME = 64
 _KEPT = 1 << 16
-"""Pairs kept of a host: the latest."""
+"""Messages kept of a host: the latest."""
 _SILENCE_S = 60.0
+_STILL_THERE_S = 10.0
 
 
 def sampled(batch: Batch, every: int) -> npt.NDArray[np.uint64]:
-    """Sequence number and receive time, shape (n, 2), of those events whose number is a multiple of `every`."""
+    """Sequence number, venue's time and receive time, shape (n, 3), of each `every`th message heard by multicast."""
     records = batch.records
-    chosen = records[(records["kind"] <= 2) & (records["ts_recv"] > 0) & (records["sequence"] % every == 0)]
-    _, first = np.unique(chosen["sequence"], return_index=True)
-    pairs = np.empty((first.size, 2), "<u8")
-    pairs[:, 0], pairs[:, 1] = chosen["sequence"][first], chosen["ts_recv"][first]
-    return pairs
+    heard = (records["kind"] <= 2) & (records["ts_recv"] > 0) & (records["flags"] & NOT_HEARD == 0)
+    chosen = records[heard & (records["sequence"] % every == 0)]
+    # A message's records lie one behind the other.
+    first = np.ones(len(chosen), bool)
+    first[1:] = chosen["sequence"][1:] != chosen["sequence"][:-1]
+    columns = [chosen[name][first] for name in ("sequence", "ts_event", "ts_recv")]
+    return np.stack(columns, axis=1).astype("<u8")
 
 
 class Teller:
@@ -51,13 +62,19 @@ class Teller:
     def __init__(self, address: str, port: int, host: str) -> None:
         """Raises OSError where nobody listens."""
         self._socket = socket.create_connection((address, port), timeout=10.0)
-        self._socket.sendall(json.dumps({"sightings": 1, "host": host}).encode() + b"\n")
+        self._socket.sendall(json.dumps({"sightings": _VERSION, "host": host}).encode() + b"\n")
+        self._told_s = time.monotonic()
 
-    def tell(self, pairs: npt.NDArray[np.uint64]) -> None:
-        """Tells pairs of `sampled`. Raises OSError when the collector is gone."""
-        for begin in range(0, len(pairs), _MOST_PAIRS):
-            block = pairs[begin : begin + _MOST_PAIRS]
+    def tell(self, rows: npt.NDArray[np.uint64]) -> None:
+        """Tells rows of `sampled`; from time to time also that there were none. Raises OSError when the collector is
+
+        gone."""
+        if not len(rows) and time.monotonic() - self._told_s < _STILL_THERE_S:
+            return
+        for begin in range(0, max(1, len(rows)), _MOST_ROWS):
+            block = rows[begin : begin + _MOST_ROWS]
             self._socket.sendall(struct.pack("<I", len(block)) + block.tobytes())
+        self._told_s = time.monotonic()
 
     def close(self) -> None:
         """Ends the connection."""
@@ -82,7 +99,7 @@ class Collector:
             daemon_threads = True
 
         self._lock = threading.Lock()
-        self._pairs: dict[str, npt.NDArray[np.uint64]] = {}
+        self._rows: dict[str, npt.NDArray[np.uint64]] = {}
         self.refused = 0
         self._server = Server((address, port), Handler)
         self.port = int(self._server.server_address[1])
@@ -93,12 +110,12 @@ class Collector:
             host = self._greeting(connection.rfile.readline(1_024))
             while head := connection.rfile.read(4):
                 (count,) = struct.unpack("<I", head)
-                if not 0 < count <= _MOST_PAIRS:
+                if count > _MOST_ROWS:
                     raise ValueError
-                block = connection.rfile.read(count * 16)
-                if len(block) < count * 16:
+                block = connection.rfile.read(count * _ROW_BYTES)
+                if len(block) < count * _ROW_BYTES:
                     break
-                self._keep(host, np.frombuffer(block, "<u8").reshape(-1, 2))
+                self._keep(host, np.frombuffer(block, "<u8").reshape(-1, 3))
         except (ValueError, RecursionError, struct.error):
             with self._lock:
                 self.refused += 1
@@ -107,27 +124,27 @@ class Collector:
 
     def _greeting(self, line: bytes) -> str:
         said = json.loads(line)
-        host = said.get("host") if isinstance(said, dict) and said.get("sightings") == 1 else None
+        host = said.get("host") if isinstance(said, dict) and said.get("sightings") == _VERSION else None
         if not isinstance(host, str) or not 0 < len(host) <= _LONGEST_NAME or not host.isprintable():
             raise ValueError
         with self._lock:
-            if host not in self._pairs and len(self._pairs) >= _MOST_HOSTS:
+            if host not in self._rows and len(self._rows) >= _MOST_HOSTS:
                 raise ValueError
-            self._pairs.setdefault(host, np.empty((0, 2), np.uint64))
+            self._rows.setdefault(host, np.empty((0, 4), np.uint64))
         return host
 
-    def _keep(self, host: str, pairs: npt.NDArray[np.uint64]) -> None:
+    def _keep(self, host: str, rows: npt.NDArray[np.uint64]) -> None:
+        came = np.full((len(rows), 1), time.monotonic_ns(), np.uint64)
         with self._lock:
-            self._pairs[host] = np.concatenate([self._pairs[host], pairs])[-_KEPT:]
+            self._rows[host] = np.concatenate([self._rows[host], np.hstack([rows, came])])[-_KEPT:]
 
     def seen(self, seconds: float) -> Mapping[str, Sightings]:
-        """What each host told of the last `seconds`, by the latest time that any of them told."""
+        """What each host told within the last `seconds`: by the collector's own clock, since theirs may be wrong."""
         with self._lock:
-            pairs = dict(self._pairs)
-        latest = max((int(np.median(one[-16:, 1])) for one in pairs.values() if len(one)), default=0)
-        oldest = max(0, latest - round(seconds * 1e9))
-        recent = {host: one[one[:, 1] >= oldest] for host, one in pairs.items()}
-        return {host: Sightings(one[:, 0], one[:, 1]) for host, one in recent.items() if len(one)}
+            rows = dict(self._rows)
+        oldest = max(0, time.monotonic_ns() - round(seconds * 1e9))
+        recent = {host: one[one[:, 3] >= oldest] for host, one in sorted(rows.items())}
+        return {host: Sightings(one[:, 0], one[:, 2], one[:, 1]) for host, one in recent.items() if len(one)}
 
     def close(self) -> None:
         """Stops listening."""

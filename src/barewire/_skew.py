@@ -40,11 +40,16 @@ _T_95 = 2.145
 
 @dataclass(frozen=True)
 class Sightings:
-    """What one host saw: sequence numbers of one session, and when their packets came. Arrays of one length."""
+    """What one host saw: messages, and when their packets came. Arrays of one length."""
 
     sequence: npt.NDArray[np.uint64]
     ts_recv: npt.NDArray[np.uint64]
     """Nanoseconds since 1970 by the host's clock; 0 where not known."""
+    session: npt.NDArray[np.uint64] | None = None
+    """What tells a message from another one of the same number, of another venue, channel or session: the same at every
+
+    host. Records carry no session's name; the venue's own time of the message, `ts_event`, serves. None for unknown:
+    then all are of one session."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def estimate(
     unknown = sorted(set(paths_ns or ()) - set(names))
     if unknown:
         raise ConfigError(f"path of {unknown[0]!r}: expected one of: {', '.join(names)}", value=unknown[0])
-    times = _table([sightings[name] for name in names])
+    times, rough = _table([sightings[name] for name in names])
     for row, name in enumerate(names):
         times[row] -= (paths_ns or {}).get(name, 0.0)
     for name, common in zip(names, np.isfinite(times).sum(axis=1), strict=True):
@@ -124,20 +129,24 @@ def estimate(
                 "the recordings of one session and one time?",
                 value=name,
             )
-    return _report(names, times, tolerance_ns)
+    return _report(names, times, rough, tolerance_ns)
 
 
-def _table(all_sightings: list[Sightings]) -> _Floats:
-    """Receive times by host and packet, ns after the earliest, in order; not a number where a host did not see it."""
+def _table(all_sightings: list[Sightings]) -> tuple[_Floats, _Floats]:
+    """Receive times by host and packet, ns, in order; not a number where a host did not see it. And what was taken out
+
+    of each host's times before: roughly its offset. Without that a packet which one of two hosts missed would be
+    elsewhere in time, by as much as the clocks are apart."""
     firsts = []
-    for one in all_sightings:
+    for one, known in zip(all_sightings, _messages(all_sightings), strict=True):
         there = one.ts_recv > 0
         # A packet has several messages, and a message several records: the first stands for it.
-        numbers, places = np.unique(one.sequence[there], return_index=True)
+        numbers, places = np.unique(known[there], return_index=True)
         firsts.append((numbers, one.ts_recv[there][places].astype(np.int64)))
     numbers, counts = np.unique(np.concatenate([found for found, _ in firsts]), return_counts=True)
     numbers = numbers[counts >= 2]
-    base = min((int(times.min()) for _, times in firsts if times.size), default=0)
+    # Near most of them: one clock may believe that it is 1970, and half a century of nanoseconds is no exact float.
+    base = int(np.median([times.min() for _, times in firsts if times.size] or [0]))
     # Messages of one packet came at one time: one of them is enough.
     times = np.full((len(firsts), numbers.size), np.nan)
     for row, (own, received) in enumerate(firsts):
@@ -150,11 +159,30 @@ def _table(all_sightings: list[Sightings]) -> _Floats:
         before, after = times[:, :-1], times[:, 1:]
         same[1:] = ((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=0)
         times = times[:, ~same]
-        order = np.argsort(_middle(times), kind="stable")
-        times = times[:, order]
+    rough = np.zeros(len(firsts))
+    first = times[np.isfinite(times).sum(axis=1).argmax()]
+    for row, own in enumerate(times):
+        common = np.isfinite(own) & np.isfinite(first)
+        rough[row] = np.median(own[common] - first[common]) if common.any() else 0.0
+    times -= rough[:, np.newaxis]
+    times = times[:, np.argsort(_middle(times), kind="stable")]
     if times.shape[1] > _MAX_PACKETS:
         times = times[:, np.linspace(0, times.shape[1] - 1, _MAX_PACKETS).astype(np.intp)]
-    return times
+    return times, rough
+
+
+def _messages(all_sightings: list[Sightings]) -> list[npt.NDArray[np.uint64]]:
+    """A number for each message, the same at every host: that of its place among all sessions and sequence numbers."""
+    if any(one.session is None for one in all_sightings):
+        return [one.sequence for one in all_sightings]
+    sequences = np.concatenate([one.sequence for one in all_sightings])
+    sessions = np.concatenate([one.session for one in all_sightings if one.session is not None])
+    order = np.lexsort((sequences, sessions))
+    differs = np.ones(order.size, np.uint64)
+    differs[1:] = (np.diff(sequences[order]) != 0) | (np.diff(sessions[order]) != 0)
+    numbers = np.empty(order.size, np.uint64)
+    numbers[order] = np.cumsum(differs, dtype=np.uint64)
+    return np.split(numbers, np.cumsum([one.sequence.size for one in all_sightings])[:-1])
 
 
 def _rank(values: _Floats, share: float) -> _Floats:
@@ -177,7 +205,7 @@ def _middle(values: _Floats) -> _Floats:
     return found
 
 
-def _report(names: list[str], times: _Floats, tolerance_ns: float) -> SkewReport:
+def _report(names: list[str], times: _Floats, rough: _Floats, tolerance_ns: float) -> SkewReport:
     hosts, packets = times.shape
     share = _EARLY if hosts >= _MANY_HOSTS else 0.5
     at = _middle(times)
@@ -211,6 +239,8 @@ def _report(names: list[str], times: _Floats, tolerance_ns: float) -> SkewReport
     usual = _rank(left.T, share) if hosts >= _MANY_HOSTS else _middle(left.T)
     queued = usual - _rank(left.T, _EARLIEST)
     confidence = _T_95 * spread / np.sqrt(np.maximum(count, 1)) + queued + np.median(queued)
+    offsets = offsets + rough
+    offsets -= np.median(offsets)
     ends = np.array([axis[0], axis[-1]])
     worst = _worst(offsets[:, np.newaxis] + drifts[:, np.newaxis] * ends)
     wrong = _wrong(worst, np.nanmax(np.abs(apart), axis=1), tolerance_ns)

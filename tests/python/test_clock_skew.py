@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 import barewire
 from barewire import ConfigError
+from barewire import _sightings_live as live
+from barewire._sightings import read_sightings
 from barewire._sightings_live import Collector, Teller
 from barewire._skew import Sightings, SkewReport, estimate
 
@@ -154,6 +156,7 @@ def test_the_command_reads_what_run_and_replay_write(tmp_path: Path) -> None:
         ([files[0], files[0]], "each host once"),
         ([*files, "--path-ns", "h9=5"], "expected one of: h0, h1, h2, h3"),
         ([*files, "--path-ns", "h1=far"], "a number of nanoseconds"),
+        ([*files, "--path-ns", "h1=nan"], "a number of nanoseconds"),
         ([str(tmp_path / "none.parquet"), files[0]], "no such file"),
     ):
         failed = subprocess.run([PROGRAM, "clock", "skew", *arguments], capture_output=True, text=True, check=False)
@@ -188,8 +191,9 @@ def test_a_collector_keeps_what_makes_sense() -> None:
             b"GET / HTTP/1.1\r\n\r\n",
             b"\xff" * 2_000,
             b"[" * 1_023 + b"\n",
-            b'{"sightings": 1}\n',
-            b'{"sightings": 1, "host": "x"}\n' + b"\xff" * 8,
+            b'{"sightings": 2}\n',
+            b'{"sightings": 1, "host": "x"}\n',
+            b'{"sightings": 2, "host": "x"}\n' + b"\xff" * 8,
         ):
             before = collector.refused
             with socket.create_connection(("127.0.0.1", collector.port)) as stranger:
@@ -199,13 +203,159 @@ def test_a_collector_keeps_what_makes_sense() -> None:
         seen = site.sightings()
         for host, one in seen.items():
             teller = Teller("127.0.0.1", collector.port, host)
-            teller.tell(np.stack([one.sequence, one.ts_recv], axis=1))
+            teller.tell(np.stack([one.sequence, one.ts_recv - np.uint64(4_000), one.ts_recv], axis=1))
             teller.close()
         until(lambda: sum(one.sequence.size for one in collector.seen(60).values()) >= 1_400, "all is told")
-        assert np.abs(site.errors(estimate(collector.seen(60)))).max() < 200
-        assert max(one.sequence.size for one in collector.seen(1).values()) < 200
+        same = {host: Sightings(one.sequence, one.ts_recv) for host, one in collector.seen(60).items()}
+        assert np.abs(site.errors(estimate(same))).max() < 200
+        time.sleep(0.3)
+        assert not collector.seen(0.2)
     finally:
         collector.close()
+
+
+def rows_of(seen: Sightings) -> np.ndarray:
+    """As a host tells it; the venue's time is made of the number."""
+    return np.stack([seen.sequence, seen.sequence * np.uint64(1_000), seen.ts_recv], axis=1)
+
+
+def test_the_latest_are_those_that_came_last_whatever_the_hosts_clocks_say() -> None:
+    """A host that is an hour ahead had made all the others' sightings old."""
+    collector = Collector("127.0.0.1", 0)
+    tellers = []
+    try:
+        seen = SimulatedSite(1, hosts=3, packets=500, seconds=5).sightings()
+        hour = np.uint64(3_600 * 10**9)
+        seen["h1"] = Sightings(seen["h1"].sequence, seen["h1"].ts_recv + hour)
+        for host, one in seen.items():
+            tellers.append(Teller("127.0.0.1", collector.port, host))
+            tellers[-1].tell(rows_of(one))
+        until(lambda: sum(one.sequence.size for one in collector.seen(60).values()) >= 1_400, "all is told")
+        report = estimate(collector.seen(60))
+        assert [one.host for one in report.wrong] == ["h1"]
+        assert report.wrong[0].offset_ns == pytest.approx(3_600e9, abs=10_000)
+    finally:
+        for teller in tellers:
+            teller.close()
+        collector.close()
+
+
+def test_a_host_with_nothing_to_tell_says_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector had hung up after a quiet minute."""
+    monkeypatch.setattr(live, "_STILL_THERE_S", 0.1)
+    monkeypatch.setattr(live, "_SILENCE_S", 0.5)
+    collector = Collector("127.0.0.1", 0)
+    try:
+        teller = Teller("127.0.0.1", collector.port, "h")
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            teller.tell(live.NOTHING)
+            time.sleep(0.05)
+        teller.tell(rows_of(SimulatedSite(1, hosts=1, packets=100).sightings()["h0"]))
+        until(lambda: "h" in collector.seen(60), "told")
+        assert not collector.refused
+        teller.close()
+    finally:
+        collector.close()
+
+
+@pytest.mark.parametrize("hosts", [3, 10])
+def test_a_clock_that_was_never_set_leaves_the_others_where_they_are(hosts: int) -> None:
+    """It believes that it is 1970: packets that another host missed had been put half a century away."""
+    site = SimulatedSite(1, hosts=hosts)
+    seen = site.sightings()
+    never = seen["h1"].ts_recv - np.uint64(BASE) + np.uint64(10**9)
+    report = estimate({**seen, "h1": Sightings(seen["h1"].sequence, never)})
+    assert [one.host for one in report.wrong] == ["h1"]
+    assert report.wrong[0].offset_ns == pytest.approx(10**9 - BASE, abs=1e6)
+    others = [row for row in range(hosts) if row != 1]
+    errors = np.array([one.offset_ns for one in report.hosts])[others] - site.offset_ns[others]
+    assert np.ptp(errors) < 200
+    assert report.seconds == pytest.approx(30, abs=1)
+
+
+def test_sessions_whose_numbers_begin_again_are_not_mixed() -> None:
+    """Hosts that heard two sessions, one of them only the second: by numbers alone they are hours apart."""
+    site = SimulatedSite(2, hosts=4, packets=1_000)
+    seen = {}
+    for host, first in site.sightings().items():
+        later = first.ts_recv + np.uint64(7_200 * 10**9)
+        sent = first.sequence * np.uint64(10**6)
+        second = Sightings(first.sequence, later, sent + np.uint64(7_200 * 10**9))
+        if host == "h2":
+            seen[host] = second
+            continue
+        both = np.concatenate([sent, second.session])
+        seen[host] = Sightings(
+            np.concatenate([first.sequence, first.sequence]), np.concatenate([first.ts_recv, later]), both
+        )
+    report = estimate(seen)
+    assert not report.wrong
+    assert report.packets > 1_900
+    assert max(one.worst_ns for one in report.hosts) < 1_000
+    mixed = {host: Sightings(one.sequence, one.ts_recv) for host, one in seen.items()}
+    assert [one.host for one in estimate(mixed).wrong] == ["h2"]
+
+
+def later_by(path: Path, ns: int, written: Path) -> None:
+    """A copy of a capture whose clock is ahead."""
+    data = bytearray(path.read_bytes())
+    at = 24
+    while at < len(data):
+        second, fraction = divmod(int.from_bytes(data[at + 4 : at + 8], "little") + ns, 10**9)
+        second += int.from_bytes(data[at : at + 4], "little")
+        data[at : at + 8] = second.to_bytes(4, "little") + fraction.to_bytes(4, "little")
+        at += 16 + int.from_bytes(data[at + 8 : at + 12], "little")
+    written.write_bytes(data)
+
+
+def test_a_capture_of_two_sessions(tmp_path: Path) -> None:
+    """The second host's began with the second session."""
+    made = [tmp_path / f"{n}.pcap" for n in (1, 2)]
+    for number, path in enumerate(made, 1):
+        command = [PROGRAM, "sim", "--no-send", "--messages", "5000", "--pcap", str(path), "--seed", str(number)]
+        subprocess.run([*command, "--session", f"S{number}"], check=True, capture_output=True)
+    later_by(made[1], 3_600 * 10**9, tmp_path / "second.pcap")
+    both = tmp_path / "both.pcap"
+    both.write_bytes(made[0].read_bytes() + (tmp_path / "second.pcap").read_bytes()[24:])
+    later_by(tmp_path / "second.pcap", 7_000, tmp_path / "ahead.pcap")
+    command = [PROGRAM, "clock", "skew", str(both), str(tmp_path / "ahead.pcap"), "--json"]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert report["pairs"][0]["offset_ns"] == pytest.approx(-7_000, abs=1)
+
+
+@pytest.mark.parametrize("records", ["bbo", "mbo"])
+def test_what_replay_writes_is_compared(tmp_path: Path, records: str) -> None:
+    """Its Parquet files had no receive times."""
+    first = tmp_path / "one.pcap"
+    made = [PROGRAM, "sim", "--no-send", "--messages", "20000", "--pcap", str(first), "--seed", "3"]
+    subprocess.run(made, check=True, capture_output=True)
+    later_by(first, 7_000, tmp_path / "two.pcap")
+    for name in ("one", "two"):
+        written = ["--records", records, "--output", str(tmp_path / f"{name}.parquet")]
+        subprocess.run([PROGRAM, "replay", str(tmp_path / f"{name}.pcap"), *written], check=True, capture_output=True)
+    command = [PROGRAM, "clock", "skew", str(tmp_path / "one.parquet"), str(tmp_path / "two.parquet"), "--json"]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert report["pairs"][0]["offset_ns"] == pytest.approx(-7_000, abs=1)
+
+
+def test_what_was_recovered_was_not_heard(tmp_path: Path) -> None:
+    """Its receive time is that of a server's answer."""
+    seen = SimulatedSite(4, hosts=1, packets=200).sightings()["h0"]
+    flags = np.where(seen.sequence % 5 == 0, 2, np.where(seen.sequence % 7 == 0, 32 | 128, 128)).astype(np.uint8)
+    path = tmp_path / "h.parquet"
+    pq.write_table(pa.table({"sequence": seen.sequence, "ts_recv": seen.ts_recv, "flags": flags}), path)
+    found = read_sightings(path, "itch-5.0").sequence
+    assert found.size > 100
+    assert not ((found % 5 == 0) | (found % 7 == 0)).any()
+    whole = path.read_bytes()
+    for damaged, expected in ((whole[: len(whole) // 2], "a whole Parquet file"), (b"PAR1", "a whole Parquet file")):
+        path.write_bytes(damaged)
+        with pytest.raises(barewire.FormatError, match=expected):
+            read_sightings(path, "itch-5.0")
+    pq.write_table(pa.table({"sequence": seen.sequence}), path)
+    with pytest.raises(barewire.FormatError, match="found no ts_recv"):
+        read_sightings(path, "itch-5.0")
 
 
 # Lines of its own: other tests may be at work on the example's.

@@ -17,12 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import barewire
+from barewire._clock_watch import ClockWatcher
+from barewire._config_clock import ClockConfig
 from barewire._ptp import load_site, plan
 from barewire._ptp.judge import ClockState, Judge, Kernel, Observation, State, Thresholds
+from barewire._ptp.machine import Machine, Processes
 from barewire._ptp.management import PortStatus, PtpStatus, parse
+from barewire._ptp.watching import as_dict, as_text, exposition, verdicts
 
 from .clock_site import ClockSite, running
-from .namespaces import PROGRAM
+from .namespaces import PROGRAM, until
 
 # Printed by pmc 3.1.1 for an ordinary clock that follows with software stamps and free_running 1.
 PRINTED = """sending: GET DEFAULT_DATA_SET
@@ -205,12 +209,190 @@ def test_what_else_is_held_against_a_clock() -> None:
         assert state.state is expected
     judge = Judge()
     followed(judge, [10.0] * 5)
-    unsteered = Observation(6.0, replace(following, last_sync_ns=6 * 10**9), Kernel(False, 0, 37), 5_000.0)
+    following = replace(following, last_sync_ns=6 * 10**9)
+    unsteered = Observation(6.0, following, Kernel(False, 0, 37), "/dev/ptp0", 5_000.0)
     state = judge.update(unsteered)
     assert codes(state) == {"system-clock", "system-offset"}
     assert state.state is State.LOST
     assert state.bound_ns is not None
     assert state.bound_ns > 5_000
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "reasons", "bound_ns"),
+    [
+        ({"system_offset_ns": 40.0, "phc2sys": True}, State.SYNCHRONISED, set(), 50.0),
+        # What the comparison itself may be off by is in the bound, and not held against the state.
+        ({"system_offset_ns": 40.0, "system_bound_ns": 3_000.0}, State.SYNCHRONISED, set(), 3_050.0),
+        ({"system_offset_ns": -600.0}, State.SYNCHRONISED, {"system-offset"}, 610.0),
+        ({"system_offset_ns": -1_100.0}, State.DEGRADED, {"system-offset"}, 1_110.0),
+        ({"system_offset_ns": 2_100.0}, State.LOST, {"system-offset"}, 2_110.0),
+        ({"system_offset_ns": 40.0, "phc2sys": False}, State.SYNCHRONISED, {"phc2sys"}, 50.0),
+        ({"system_offset_ns": 1_500.0, "phc2sys": False}, State.DEGRADED, {"phc2sys", "system-offset"}, 1_510.0),
+        ({"system_error": "Permission denied"}, State.DEGRADED, {"system-unknown"}, None),
+        ({"system_error": "x", "phc2sys": False}, State.DEGRADED, {"system-unknown", "phc2sys"}, None),
+        ({"system_offset_ns": -37e9 + 300.0}, State.LOST, {"utc-offset"}, 37e9 - 290.0),
+        ({"system_offset_ns": 37e9}, State.LOST, {"utc-offset"}, 37e9 + 10.0),
+    ],
+)
+def test_the_system_clock_counts_beside_the_cards(
+    seen: dict[str, float], expected: State, reasons: set[str], bound_ns: float | None
+) -> None:
+    judge = Judge()
+    followed(judge, [10.0] * 5)
+    following = replace(FOLLOWING, ports=(PortStatus(1, "SLAVE"),), offset_ns=10.0, last_sync_ns=6 * 10**9)
+    state = judge.update(Observation(6.0, following, Kernel(True, 0, 37), "/dev/ptp0", **seen))  # type: ignore[arg-type]
+    assert (state.state, codes(state)) == (expected, reasons)
+    assert state.bound_ns == (None if bound_ns is None else pytest.approx(bound_ns, abs=1))
+    assert state.system_offset_ns == seen.get("system_offset_ns")
+    trial = Judge(Thresholds(trial=True))
+    followed(trial, [10.0] * 5)
+    # Where nothing is set, nobody keeps the system's clock.
+    trial_state = trial.update(Observation(6.0, following, Kernel(False, 0, 37), "/dev/ptp0", **seen))  # type: ignore[arg-type]
+    assert not codes(trial_state)
+
+
+def test_a_card_and_a_system_clock_that_are_each_good_may_be_degraded_together() -> None:
+    judge = Judge()
+    followed(judge, [700.0] * 5)
+    following = replace(FOLLOWING, ports=(PortStatus(1, "SLAVE"),), offset_ns=700.0, last_sync_ns=6 * 10**9)
+    state = judge.update(Observation(6.0, following, Kernel(True, 0, 37), "/dev/ptp0", 450.0))
+    assert (state.state, codes(state)) == (State.DEGRADED, {"offset", "system-offset"})
+
+
+def test_a_grandmaster_is_judged_by_its_system_clock_too() -> None:
+    """One whose card follows the system's clock: phc2sys died, and the site follows a card that nobody sets."""
+    own = FOLLOWING.identity
+    leading = replace(FOLLOWING, client_only=False, grandmaster=own, clock_class=13, ports=(PortStatus(1, "MASTER"),))
+    seen = Observation(1.0, leading, Kernel(False, 0, 37), "/dev/ptp0", 9_000.0, phc2sys=False)
+    state = Judge().update(seen)
+    assert (state.state, codes(state)) == (State.LOST, {"system-clock", "system-offset", "phc2sys"})
+    assert state.bound_ns == 9_000
+    # A receiver's pulse keeps the card's clock: no phc2sys is planned there.
+    assert "phc2sys" not in codes(Judge().update(replace(seen, ptp=replace(leading, clock_class=6))))
+
+
+# --- what the machine tells ----------------------------------------------------------------------
+
+CARDS = replace(
+    FOLLOWING,
+    ptp_timescale=True,
+    utc_offset_valid=True,
+    ports=(
+        PortStatus(1, "MASTER", interface="eth0", timestamping="HARDWARE"),
+        PortStatus(2, "SLAVE", interface="eth1", timestamping="HARDWARE"),
+    ),
+)
+
+
+def kernel() -> dict[str, object]:
+    return {"synchronised": True, "max_error_us": 12, "tai_offset_s": 37}
+
+
+def machine(offset_ns: int = 0, running: tuple[str, ...] = ("ptp4l", "phc2sys"), **others: object) -> Machine:
+    asked: dict[str, object] = {
+        "kernel": kernel,
+        "phc_of": {"eth0": 0, "eth1": 3}.__getitem__,
+        "compare": lambda number: {"offset_ns": offset_ns, "bound_ns": 7 + number},
+        "runs": running.__contains__,
+    }
+    return Machine(**{**asked, **others})  # type: ignore[arg-type]
+
+
+def test_the_port_that_follows_names_the_card() -> None:
+    printed = PRINTED + (
+        "\t86f4a2.fffe.1701b8-1 seq 7 RESPONSE MANAGEMENT PORT_PROPERTIES_NP \n"
+        "\t\tportIdentity            86f4a2.fffe.1701b8-1\n"
+        "\t\tportState               UNCALIBRATED\n"
+        "\t\ttimestamping            HARDWARE\n"
+        "\t\tinterface               enp1s0f0\n"
+    )
+    status = parse(printed)
+    assert status is not None
+    assert status.card == "enp1s0f0"
+    assert replace(FOLLOWING, ports=(PortStatus(1, "SLAVE", interface="eth0", timestamping="SOFTWARE"),)).card is None
+    assert CARDS.card == "eth1"
+    assert replace(CARDS, ports=CARDS.ports[:1]).card == "eth0"
+
+
+def test_a_card_that_counts_tai_is_compared_in_utc() -> None:
+    seen = machine(-37 * 10**9 + 250).observe(CARDS)
+    assert (seen.card, seen.system_offset_ns, seen.system_bound_ns) == ("/dev/ptp3", 250.0, 10.0)
+    assert seen.phc2sys is True
+    assert seen.kernel == Kernel(True, 12_000, 37)
+    # A grandmaster that counts UTC.
+    assert machine(250).observe(replace(CARDS, ptp_timescale=False)).system_offset_ns == 250.0
+
+
+def refused(*_: object) -> dict[str, object]:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_what_cannot_be_asked_is_told() -> None:
+    assert machine(compare=refused).observe(CARDS).system_error == "Permission denied"
+    assert machine(phc_of=lambda _: -1).observe(CARDS).system_error == "the card has none"
+    assert machine(kernel=refused).observe(CARDS).kernel is None
+    assert machine().observe(None).ptp is None
+    assert machine(running=("ptp4l",)).observe(CARDS).phc2sys is False
+    # In a container whose processes are others, nobody can tell.
+    assert machine(running=()).observe(CARDS).phc2sys is None
+
+
+def test_processes_are_found_and_lost(tmp_path: Path) -> None:
+    for number, name in ((1, "init"), (77, "phc2sys"), (78, "phc2sys-not")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "comm").write_text(f"{name}\n")
+    processes = Processes(str(tmp_path))
+    assert [processes.runs("phc2sys"), processes.runs("phc2sys"), processes.runs("ptp4l")] == [True, True, False]
+    shutil.rmtree(tmp_path / "77")
+    assert not processes.runs("phc2sys")
+
+
+class Asked:
+    """In pmc's place."""
+
+    def __init__(self, *answers: PtpStatus | Exception) -> None:
+        self.answers = list(answers)
+
+    def read(self) -> PtpStatus | None:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_command_hears_the_kernel_and_the_card() -> None:
+    unsteered = machine(-37 * 10**9 + 3_000, ("ptp4l",), kernel=lambda: {**kernel(), "synchronised": False})
+    found = verdicts(Asked(CARDS), Thresholds(), 0.2, unsteered, lambda _: None)  # type: ignore[arg-type]
+    state = next(found)
+    assert {"system-clock", "system-offset", "phc2sys"} <= codes(state)
+    assert as_dict(state)["system_offset_ns"] == 3_000
+    assert "system +3,000 ns from the card" in as_text(state)
+    assert "barewire_clock_system_offset_seconds 3e-06" in exposition(state)
+    alone = verdicts(Asked(CARDS), Thresholds(), 0.2, None, lambda _: None)  # type: ignore[arg-type]
+    assert not {"system-clock", "system-offset", "phc2sys"} & codes(next(alone))
+
+
+def test_a_feeds_watch_outlives_whatever_goes_wrong() -> None:
+    """It would otherwise leave its last verdict standing for ever."""
+    told: list[tuple[str, int | None]] = []
+
+    class Told:
+        def judge_clock(self, verdict: str, bound_ns: int | None) -> None:
+            told.append((verdict, bound_ns))
+
+    watcher = ClockWatcher(ClockConfig(ptp_socket="x", interval_s=0.2), Told(), machine())
+    watcher._pmc.close()
+    watcher._pmc = Asked(ValueError("odd"), OSError("none"), CARDS)  # type: ignore[assignment]
+    watcher.start()
+    until(lambda: len(told) >= 3, "three looks")
+    watcher.stop()
+    assert [verdict for verdict, _ in told[:2]] == ["lost", "lost"]
+    assert watcher.state is not None
+    assert watcher.state.grandmaster == CARDS.grandmaster
 
 
 def test_a_path_that_grew_is_told() -> None:

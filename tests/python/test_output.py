@@ -32,9 +32,11 @@ def write(folder: Path, kind: str, ending: str, batches: list[Batch]) -> Path:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Rows as integers, text and None, whatever the format."""
+    """Rows as integers, text and None, whatever the format; without what Parquet alone has."""
     if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
+        assert table.column_names[-2:] == ["ts_recv", "flags"]
+        rows: list[dict[str, Any]] = table.drop_columns(["ts_recv", "flags"]).to_pylist()
         return rows
     if path.suffix == ".jsonl":
         # Not splitlines(): JSON text may hold other line breaks than the line feed.

@@ -29,7 +29,8 @@ pub fn system_clock(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(found)
 }
 
-/// Compares a card's clock with the system's: how, how far off that may be, what the card's counts. Some 30 ms.
+/// Compares a card's clock with the system's: how, by how much the system's is ahead, how far off that may be, what the
+/// card's counts. Some 30 ms.
 #[pyfunction]
 pub fn compare_phc(py: Python<'_>, index: u32) -> PyResult<Bound<'_, PyDict>> {
     let (sample, fit) = py.detach(|| -> io::Result<_> {
@@ -51,6 +52,7 @@ pub fn compare_phc(py: Python<'_>, index: u32) -> PyResult<Bound<'_, PyDict>> {
     let timescale = judge(sample.offset_ns(), kernel_s, known_s, None);
     let found = PyDict::new(py);
     found.set_item("method", sample.method.name())?;
+    found.set_item("offset_ns", sample.offset_ns())?;
     found.set_item("bound_ns", fit.map_or(sample.bound_ns, |fit| fit.bound_ns()))?;
     found.set_item("timescale", timescale.name())?;
     found.set_item("is_trap", timescale.is_trap())?;

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,13 +74,16 @@ def plan(
 def watch(
     socket: Annotated[str, typer.Option(help="ptp4l's management socket.")] = "/var/run/ptp4l",
     domain: Annotated[int, typer.Option(min=0, max=127, help="Its PTP domain.")] = 0,
-    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    interval: Annotated[float, typer.Option(min=0.2, max=60.0, help="Seconds between two looks.")] = 1.0,
     duration: DurationOption = None,
     warn_ns: Annotated[int, typer.Option(min=1, help="Say so when the clock may be so far off.")] = 500,
     degraded_ns: Annotated[int, typer.Option(min=1, help="From here on it is degraded.")] = 1_000,
     lost_ns: Annotated[int, typer.Option(min=1, help="From here on it is lost.")] = 2_000,
     drift_ppb: Annotated[int, typer.Option(min=0, help="What its oscillator may be off by, left alone.")] = 100,
     trial: Annotated[bool, typer.Option("--trial", help="Clocks are compared and never set (site.trial).")] = False,
+    card_only: Annotated[
+        bool, typer.Option("--card-only", help="Leave the system clock out: on a grandmaster whose own NTP keeps.")
+    ] = False,
     prometheus: Annotated[
         str | None, typer.Option(metavar="ADDRESS:PORT", help="Serve the verdict at http://ADDRESS:PORT/metrics.")
     ] = None,
@@ -90,6 +96,7 @@ def watch(
     import time
 
     from .._ptp.judge import State, Thresholds
+    from .._ptp.machine import Machine
     from .._ptp.management import Pmc
     from .._ptp.watching import Exporter, as_dict, as_text, exposition, verdicts
 
@@ -98,12 +105,16 @@ def watch(
         raise ConfigError(f"{given}: expected each no less than the one before")
     if not Path(socket).exists():
         warn(f"{socket} is not there: expected ptp4l's management socket; is ptp4l running? --socket says where")
-    exporter = None if prometheus is None else Exporter(*_address("--prometheus", prometheus))
+    exporter = None
+    if prometheus is not None:
+        with _naming("--prometheus", prometheus):
+            exporter = Exporter(*_address("--prometheus", prometheus))
     pmc = Pmc(socket, domain)
     try:
         end = None if duration is None else time.monotonic() + duration
         said = ""
-        for verdict in verdicts(pmc, Thresholds(warn_ns, degraded_ns, lost_ns, drift_ppb, trial=trial), interval):
+        thresholds = Thresholds(warn_ns, degraded_ns, lost_ns, drift_ppb, trial=trial)
+        for verdict in verdicts(pmc, thresholds, interval, None if card_only else Machine()):
             if exporter is not None:
                 if not exporter.text:
                     note(f"metrics at port {exporter.port}")
@@ -133,8 +144,10 @@ def skew(
     listen: Annotated[
         str | None, typer.Option(metavar="ADDRESS:PORT", help="Live: gather what hosts tell with `clock tell`.")
     ] = None,
-    window: Annotated[float, typer.Option(min=1.0, help="Live: compare the last so many seconds.")] = 60.0,
-    interval: Annotated[float, typer.Option(min=0.2, help="Live: seconds between two reports.")] = 10.0,
+    window: Annotated[
+        float, typer.Option(min=1.0, max=86_400.0, help="Live: compare the last so many seconds.")
+    ] = 60.0,
+    interval: Annotated[float, typer.Option(min=0.2, max=3_600.0, help="Live: seconds between two reports.")] = 10.0,
     duration: DurationOption = None,
     protocol: ProtocolOption = "itch-5.0",
     path_ns: Annotated[
@@ -158,7 +171,9 @@ def skew(
         _skew_live(listen, window, interval, duration, paths, tolerance_ns, as_json)
         return
     given = recordings or []
-    files = dict(_named(one, "HOST=FILE") if "=" in one else (Path(one).stem, one) for one in given)
+    files = dict(
+        _named(one, "HOST=FILE") if "=" in one and not Path(one).exists() else (Path(one).stem, one) for one in given
+    )
     if len(files) < len(given):
         raise ConfigError("two recordings are of one host; expected HOST=FILE with each host once")
     seen = {host: read_sightings(file, protocol) for host, file in files.items()}
@@ -181,18 +196,19 @@ def tell(
     import time
 
     from .._ring import Ring
-    from .._sightings_live import Teller, sampled
+    from .._sightings_live import NOTHING, Teller, sampled
 
-    teller = Teller(*_address("--to", to), host or platform.node())
+    with _naming("--to", to):
+        teller = Teller(*_address("--to", to), host or platform.node())
     try:
         end = None if duration is None else time.monotonic() + duration
         reader = Ring.attach(ring, kinds=["mbo", "bbo"])
         while end is None or time.monotonic() < end:
             batch = reader.read(timeout=0.2)
-            if batch is not None:
-                teller.tell(sampled(batch, every))
-            elif reader.state not in ("alive", "stale"):
+            if batch is None and reader.state not in ("alive", "stale"):
                 break
+            with _naming("--to", to):
+                teller.tell(NOTHING if batch is None else sampled(batch, every))
     finally:
         teller.close()
 
@@ -211,19 +227,26 @@ def _skew_live(
     from .._sightings_live import Collector
     from .._skew import estimate
 
-    collector = Collector(*_address("--listen", listen))
+    with _naming("--listen", listen):
+        collector = Collector(*_address("--listen", listen))
     end = None if duration is None else time.monotonic() + duration
     wrong = False
     try:
         note(f"listening at port {collector.port}")
         while end is None or time.monotonic() < end:
             time.sleep(interval if end is None else max(0.0, min(interval, end - time.monotonic())))
-            seen = collector.seen(window)
-            known = {host: ns for host, ns in paths.items() if host in seen}
-            try:
-                report = estimate(seen, paths_ns=known, tolerance_ns=tolerance_ns)
-            except ConfigError as waiting:
-                note(str(waiting))
+            seen = dict(collector.seen(window))
+            report = None
+            while report is None:
+                known = {host: ns for host, ns in paths.items() if host in seen}
+                try:
+                    report = estimate(seen, paths_ns=known, tolerance_ns=tolerance_ns)
+                except ConfigError as waiting:
+                    note(str(waiting))
+                    # A host that has just come, or that hears nothing, does not keep the others from being compared.
+                    if len(seen) <= 2 or not isinstance(waiting.value, str) or seen.pop(waiting.value, None) is None:
+                        break
+            if report is None:
                 continue
             _show_skew(report, as_json)
             wrong = bool(report.wrong)
@@ -264,10 +287,22 @@ def _named(text: str, expected: str) -> tuple[str, str]:
 
 def _decimal(host: str, text: str) -> float:
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
-        expected = "a number of nanoseconds"
-        raise ConfigError(f"--path-ns {host}={text}: expected {expected}", value=text, expected=expected) from None
+        found = math.nan
+    if math.isfinite(found):
+        return found
+    expected = "a number of nanoseconds"
+    raise ConfigError(f"--path-ns {host}={text}: expected {expected}", value=text, expected=expected)
+
+
+@contextmanager
+def _naming(option: str, address: str) -> Iterator[None]:
+    """Puts the option before what the system says of its address."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, f"{option} {address}: {error.strerror or error}") from None
 
 
 def _address(option: str, text: str) -> tuple[str, int]:

@@ -1,7 +1,8 @@
 """How well a clock does, from what its ptp4l and its kernel say: one state, a bound, and reasons.
 
-A bound is how far the clock may be from its grandmaster: the offset's median of the last samples, its spread, and what
-the oscillator may have drifted by since the last sync. The state follows from the bound:
+A bound is how far the clock may be from its grandmaster: the offset's median of the last samples, its spread, what the
+oscillator may have drifted by since the last sync, and how far the system's clock is from the card's. The state follows
+from the bound (less what the comparison with the card's clock itself may be off by, which nobody can steer away):
 
 - synchronised: it follows, and the bound is below `degraded_ns`.
 - holdover: it follows nobody since a while, and the bound is below `degraded_ns` still.
@@ -26,6 +27,8 @@ _WINDOW = 16
 _NEEDED = 3
 _TRAP_NS = 5_000_000
 """How near an offset is to a whole UTC offset for it to be one."""
+_TAI_UTC_S = 37
+"""Since 2017 (IERS Bulletin C)."""
 _PRIMARY_CLASSES = (6, 13)
 """Locked to its source (IEEE 1588-2019, table 4): 6 to a primary reference, 13 to a source of its own choice."""
 
@@ -72,8 +75,16 @@ class Observation:
     ptp: PtpStatus | None
     """None where ptp4l did not answer."""
     kernel: Kernel | None = None
+    card: str | None = None
+    """The card's clock that PTP goes by, /dev/ptp0 say; None where there is none."""
     system_offset_ns: float | None = None
-    """The system clock less the card's, as measured; None where there is no card's clock."""
+    """The system clock less the card's, as measured, both in UTC; None where there is no card's clock."""
+    system_bound_ns: float = 0.0
+    """How far off that measurement may be, either way."""
+    system_error: str | None = None
+    """Why the card's clock could not be compared."""
+    phc2sys: bool | None = None
+    """Whether a phc2sys runs; None where nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,8 @@ class ClockState:
     reasons: tuple[Reason, ...]
     changes: tuple[str, ...]
     """What is different from the observation before: told once."""
+    system_offset_ns: float | None = None
+    """The system clock less the card's; None where that was not measured."""
 
 
 class Judge:
@@ -144,18 +157,14 @@ class Judge:
         self._last = ptp
         reasons += self._ports(ptp)
         if not follows and not ptp.client_only and not self._has_followed:
-            return self._leader(ptp, reasons, changes)
+            return self._leader(seen, ptp, reasons, changes)
         reasons += self._leading(seen, ptp)
         trap = self._trap(ptp)
         reasons += trap
         bound = self._bound(seen.at_s)
         reasons += self._distance(bound, seen, has_leader=follows and not self._is_silent(seen.at_s))
-        if seen.kernel is not None and not self.thresholds.trial:
-            reasons += self._kernel(seen.kernel)
-        if seen.system_offset_ns is not None:
-            reasons += self._system(seen.system_offset_ns)
-            bound = None if bound is None else bound + abs(seen.system_offset_ns)
-        return self._verdict(ptp, bound, reasons, changes)
+        system_reasons, bound = self._system_clock(seen, ptp, bound)
+        return self._verdict(ptp, bound, [*reasons, *system_reasons], changes, seen.system_offset_ns)
 
     # --- parts of the verdict --------------------------------------------------------------------
 
@@ -198,13 +207,14 @@ class Judge:
             if port.state == "FAULTY"
         ]
 
-    def _leader(self, ptp: PtpStatus, reasons: list[Reason], changes: list[str]) -> ClockState:
+    def _leader(self, seen: Observation, ptp: PtpStatus, reasons: list[Reason], changes: list[str]) -> ClockState:
         """A clock that leads: as good as its class says."""
         if ptp.clock_class not in _PRIMARY_CLASSES:
             text = f"it leads with class {ptp.clock_class}: its own source is not there"
             reasons.append(Reason("source", text, State.DEGRADED))
         known = ptp.clock_class in _PRIMARY_CLASSES
-        return self._verdict(ptp, 0.0 if known else None, reasons, changes)
+        system_reasons, bound = self._system_clock(seen, ptp, 0.0 if known else None)
+        return self._verdict(ptp, bound, [*reasons, *system_reasons], changes, seen.system_offset_ns)
 
     def _is_silent(self, at_s: float) -> bool:
         since = self._synced_s if self._synced_s is not None else self._began_s
@@ -234,7 +244,7 @@ class Judge:
         if not self._offsets:
             return []
         offset = self._offsets[-1]
-        for seconds in {37, ptp.utc_offset_s} - {0}:
+        for seconds in {_TAI_UTC_S, ptp.utc_offset_s} - {0}:
             if abs(abs(offset) - seconds * 1e9) < _TRAP_NS:
                 text = (
                     f"the offset is {offset / 1e9:+.3f} s: one side's clock is TAI and the other's UTC, {seconds} s "
@@ -296,21 +306,56 @@ class Judge:
         text = f"the path takes {_text(now)} where it took {_text(usual)}: another way, or load in one direction"
         return [Reason("path-delay", text, State.SYNCHRONISED)]
 
-    def _kernel(self, kernel: Kernel) -> list[Reason]:
-        if kernel.synchronised:
-            return []
-        text = "the kernel says that nobody steers the system clock (is phc2sys running?)"
-        return [Reason("system-clock", text, State.DEGRADED)]
+    def _system_clock(
+        self, seen: Observation, ptp: PtpStatus, bound: float | None
+    ) -> tuple[list[Reason], float | None]:
+        """What there is to say of the system's clock, and the bound with its distance from the card's."""
+        if self.thresholds.trial:
+            return [], bound
+        reasons = []
+        if seen.kernel is not None and not seen.kernel.synchronised:
+            text = f"the kernel says that nobody steers the system clock ({_steerer(seen, ptp)})"
+            reasons.append(Reason("system-clock", text, State.DEGRADED))
+        if seen.card is None:
+            return reasons, bound
+        if seen.phc2sys is False and (ptp.follows or ptp.clock_class != _PRIMARY_CLASSES[0]):
+            # What is measured decides: another program may steer. Where nothing is, nobody knows.
+            state = State.DEGRADED if seen.system_offset_ns is None else State.SYNCHRONISED
+            text = f"no phc2sys runs: nobody is known to keep the system clock and {seen.card} together"
+            reasons.append(Reason("phc2sys", text, state))
+        if seen.system_offset_ns is None:
+            why = seen.system_error or "it was not compared"
+            text = f"how far the system clock is from {seen.card} is not known: {why}"
+            reasons.append(Reason("system-unknown", text, State.DEGRADED))
+            return reasons, None
+        reasons += self._system(seen.system_offset_ns, bound or 0.0, seen.card)
+        return reasons, None if bound is None else bound + abs(seen.system_offset_ns) + seen.system_bound_ns
 
-    def _system(self, offset_ns: float) -> list[Reason]:
+    def _system(self, offset_ns: float, bound_ns: float, card: str) -> list[Reason]:
+        """By how much the system's clock is off, beside what the card's may be off by: both count together."""
         limits = self.thresholds
-        if abs(offset_ns) < limits.warn_ns:
+        seconds = _TAI_UTC_S
+        if abs(abs(offset_ns) - seconds * 1e9) < _TRAP_NS:
+            text = (
+                f"the system clock is {offset_ns / 1e9:+.3f} s from {card}: one of them is TAI and the other UTC, "
+                f"{seconds} s apart (phc2sys -w, or -O)"
+            )
+            return [Reason("utc-offset", text, State.LOST)]
+        both = abs(offset_ns) + bound_ns
+        if abs(offset_ns) < limits.warn_ns and (both < limits.degraded_ns or bound_ns >= limits.lost_ns):
             return []
-        state = State.LOST if abs(offset_ns) >= limits.lost_ns else State.DEGRADED
-        state = State.SYNCHRONISED if abs(offset_ns) < limits.degraded_ns else state
-        return [Reason("system-offset", f"the system clock is {_text(offset_ns)} from the card's", state)]
+        state = State.LOST if both >= limits.lost_ns else State.DEGRADED
+        state = State.SYNCHRONISED if both < limits.degraded_ns else state
+        return [Reason("system-offset", f"the system clock is {_text(offset_ns)} from {card}", state)]
 
-    def _verdict(self, ptp: PtpStatus, bound: float | None, reasons: list[Reason], changes: list[str]) -> ClockState:
+    def _verdict(
+        self,
+        ptp: PtpStatus,
+        bound: float | None,
+        reasons: list[Reason],
+        changes: list[str],
+        system_offset_ns: float | None = None,
+    ) -> ClockState:
         state = max((reason.state for reason in reasons), default=State.SYNCHRONISED)
         offset = statistics.median(self._offsets) if self._offsets else None
         return ClockState(
@@ -325,7 +370,17 @@ class Judge:
             tuple(port.state for port in ptp.ports),
             tuple(sorted(reasons, key=lambda reason: -reason.state)),
             tuple(changes),
+            system_offset_ns,
         )
+
+
+def _steerer(seen: Observation, ptp: PtpStatus) -> str:
+    """Who ought to."""
+    if not ptp.follows:
+        return "is its own source's daemon running?"
+    if ptp.stamps_in_software:
+        return "ptp4l would, unless it is told free_running"
+    return {None: "is phc2sys running?", True: "though phc2sys runs", False: "no phc2sys runs"}[seen.phc2sys]
 
 
 def _text(ns: float) -> str:

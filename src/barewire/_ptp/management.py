@@ -24,19 +24,24 @@ _ASKED = (
     "TIME_STATUS_NP",
     "PORT_DATA_SET",
     "PORT_STATS_NP",
+    "PORT_PROPERTIES_NP",
 )
 _PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
 class PortStatus:
-    """One port: its PORT_DATA_SET and PORT_STATS_NP."""
+    """One port: its PORT_DATA_SET, PORT_STATS_NP and PORT_PROPERTIES_NP."""
 
     number: int
     state: str
     """IEEE 1588-2019, table 27: INITIALIZING, FAULTY, DISABLED, LISTENING, MASTER, PASSIVE, UNCALIBRATED, SLAVE..."""
     syncs_received: int | None = None
     announces_received: int | None = None
+    interface: str | None = None
+    """None where this ptp4l does not tell."""
+    timestamping: str | None = None
+    """HARDWARE (the card stamps its packets), SOFTWARE...; None where this ptp4l does not tell."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,18 @@ class PtpStatus:
         """Whether it has the time from another clock."""
         return self.grandmaster != self.identity
 
+    @property
+    def card(self) -> str | None:
+        """The interface by whose card's clock it goes: that of the port which follows, else its first; None without."""
+        stamped = [port for port in self.ports if port.timestamping == "HARDWARE" and port.interface]
+        following = [port for port in stamped if port.state in ("SLAVE", "UNCALIBRATED")]
+        return next((port.interface for port in [*following, *stamped]), None)
+
+    @property
+    def stamps_in_software(self) -> bool:
+        """Whether it says that the kernel stamps its packets: it steers the system's clock itself."""
+        return any(port.timestamping == "SOFTWARE" for port in self.ports)
+
 
 def parse(text: str) -> PtpStatus | None:
     """A status from what pmc printed; None where an answer is missing or makes no sense."""
@@ -93,6 +110,7 @@ def _status(first: dict[str, dict[str, str]], answers: dict[str, list[dict[str, 
     own, current, parent = first["DEFAULT_DATA_SET"], first["CURRENT_DATA_SET"], first["PARENT_DATA_SET"]
     times, status = first["TIME_PROPERTIES_DATA_SET"], first["TIME_STATUS_NP"]
     counts = {one["portIdentity"]: one for one in answers.get("PORT_STATS_NP", ())}
+    properties = {one["portIdentity"]: one for one in answers.get("PORT_PROPERTIES_NP", ())}
     ports = []
     for one in answers.get("PORT_DATA_SET", ()):
         received = counts.get(one["portIdentity"], {})
@@ -104,6 +122,8 @@ def _status(first: dict[str, dict[str, str]], answers: dict[str, list[dict[str, 
                 one["portState"],
                 None if syncs is None else int(syncs),
                 None if announces is None else int(announces),
+                properties.get(one["portIdentity"], {}).get("interface"),
+                properties.get(one["portIdentity"], {}).get("timestamping"),
             )
         )
     return PtpStatus(

@@ -9,19 +9,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from .judge import ClockState, Judge, Observation, State, Thresholds
+from .machine import Machine
 from .management import Pmc
 
 __all__ = ["Exporter", "as_dict", "as_text", "exposition", "verdicts"]
 
 
 def verdicts(
-    pmc: Pmc, thresholds: Thresholds, interval_s: float, sleep: Callable[[float], None] = time.sleep
+    pmc: Pmc,
+    thresholds: Thresholds,
+    interval_s: float,
+    machine: Machine | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[ClockState]:
-    """What is known of one clock, for ever. Raises what `Pmc.read` does."""
+    """What is known of one clock, for ever; without a machine ptp4l alone is asked. Raises what `Pmc.read` does."""
     judge = Judge(thresholds)
     due = time.monotonic()
     while True:
-        yield judge.update(Observation(time.monotonic(), pmc.read()))
+        ptp = pmc.read()
+        yield judge.update(Observation(time.monotonic(), ptp) if machine is None else machine.observe(ptp))
         # A late look is not made up for.
         due = max(due + interval_s, time.monotonic())
         sleep(max(0.0, due - time.monotonic()))
@@ -35,6 +41,7 @@ def as_dict(state: ClockState) -> dict[str, Any]:
         "offset_ns": _whole(state.offset_ns),
         "spread_ns": _whole(state.spread_ns),
         "path_delay_ns": _whole(state.path_delay_ns),
+        "system_offset_ns": _whole(state.system_offset_ns),
         "steps_removed": state.steps_removed,
         "grandmaster": state.grandmaster,
         "grandmaster_class": state.grandmaster_class,
@@ -52,8 +59,10 @@ def as_text(state: ClockState) -> str:
         offset = "" if state.offset_ns is None else f"  offset {state.offset_ns:,.0f} ns"
         bound = "unknown" if state.bound_ns is None else f"{state.bound_ns:,.0f} ns"
         delay = "" if state.path_delay_ns is None else f"  path {state.path_delay_ns:,.0f} ns"
+        system = "" if state.system_offset_ns is None else f"  system {state.system_offset_ns:+,.0f} ns from the card"
+        steps = "1 step" if state.steps_removed == 1 else f"{state.steps_removed} steps"
         head = (
-            f"{state.state.name.lower()}{offset}  within {bound}{delay}  {state.steps_removed} steps from "
+            f"{state.state.name.lower()}{offset}  within {bound}{delay}{system}  {steps} from "
             f"{state.grandmaster} (class {state.grandmaster_class})  ports {', '.join(state.port_states)}"
         )
     notes = [f"  {one.state.name.lower()}: {one.text}" for one in state.reasons]
@@ -66,6 +75,11 @@ _METRICS: tuple[tuple[str, str, Callable[[ClockState], float | None]], ...] = (
     ("offset_seconds", "Median of the clock's offset from its leader", lambda s: _seconds(s.offset_ns)),
     ("offset_spread_seconds", "Standard deviation of that offset", lambda s: _seconds(s.spread_ns)),
     ("path_delay_seconds", "What a packet takes from the leader", lambda s: _seconds(s.path_delay_ns)),
+    (
+        "system_offset_seconds",
+        "The system clock less the card's, both in UTC",
+        lambda s: _seconds(s.system_offset_ns),
+    ),
     ("steps_removed", "Clocks on the way from the grandmaster", lambda s: s.steps_removed),
     ("grandmaster_class", "The grandmaster's clock class", lambda s: s.grandmaster_class),
 )
@@ -100,6 +114,8 @@ class Exporter:
         exporter = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = 10.0  # seconds: a client that says nothing holds no thread for longer
+
             def do_GET(self) -> None:
                 if self.path != "/metrics":
                     self.send_error(404, "expected /metrics")
