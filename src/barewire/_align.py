@@ -39,6 +39,7 @@ Found = tuple[int, Mapping[str, int]]
 
 T = TypeVar("T")
 _NOTHING = (0, -1, 0)
+_END = object()
 _MOST_INPUTS = 255
 _NO_LIMIT = 2**63
 
@@ -441,11 +442,13 @@ class Aligned:
         """One more batch of a recorded input. One that fails has ended: all that belongs before that is out."""
         source = self.sources[number]
         try:
-            batch = next(source.batches, None)
+            batch: object = next(source.batches, _END)
+            if batch is not _END and not isinstance(batch, Batch):
+                raise _wrong(f"inputs[{source.name!r}]", batch, "batches from an iterable")
         except BaseException:
             self.core.end(number)
             raise
-        if batch is None:
+        if not isinstance(batch, Batch):
             self.core.end(number)
             return
         if batch.symbols is not source.symbols:

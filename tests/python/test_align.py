@@ -313,6 +313,12 @@ def test_wrong_arguments_say_what_was_expected(arguments: dict[str, Any], expect
         barewire.align(**{"inputs": {"a": []}} | arguments)
 
 
+@pytest.mark.parametrize("given", [1, None, "x", np.zeros(3)])
+def test_what_is_no_batch_is_told(given: Any) -> None:
+    with pytest.raises(barewire.ConfigError, match=r"inputs\['a'\].*expected batches from an iterable"):
+        list(barewire.align({"a": [given]}))
+
+
 def test_extremes_are_arguments_too() -> None:
     """Numpy's numbers, and such as no clock has."""
     ends: dict[str, Any] = {
