@@ -240,6 +240,41 @@ def test_the_latest_are_those_that_came_last_whatever_the_hosts_clocks_say() -> 
         collector.close()
 
 
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_host_that_hears_something_else_does_not_keep_the_others_from_being_compared() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [PROGRAM, "clock", "skew", "--listen", f"127.0.0.1:{port}", "--interval", "0.5", "--json"]
+    tellers = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stdout is not None
+            until(lambda: listens(port), "it listens")
+            seen = SimulatedSite(1, hosts=3, packets=500).sightings()
+            seen["h1"] = Sightings(seen["h1"].sequence + np.uint64(10**6), seen["h1"].ts_recv)
+            # The stranger first: the others are there once two hosts are compared.
+            for host in ("h1", "h0", "h2"):
+                tellers.append(Teller("127.0.0.1", port, host))
+                tellers[-1].tell(rows_of(seen[host]))
+            report = json.loads(process.stdout.readline())
+            assert [one["host"] for one in report["hosts"]] == ["h0", "h2"]
+            process.terminate()
+            assert "left out: h1: expected 64 packets or more" in process.stderr.read()
+        finally:
+            process.kill()
+            for teller in tellers:
+                teller.close()
+
+
 def test_a_host_with_nothing_to_tell_says_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The collector had hung up after a quiet minute."""
     monkeypatch.setattr(live, "_STILL_THERE_S", 0.1)

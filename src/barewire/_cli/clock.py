@@ -231,21 +231,28 @@ def _skew_live(
         collector = Collector(*_address("--listen", listen))
     end = None if duration is None else time.monotonic() + duration
     wrong = False
+    told: set[str] = set()
     try:
         note(f"listening at port {collector.port}")
         while end is None or time.monotonic() < end:
             time.sleep(interval if end is None else max(0.0, min(interval, end - time.monotonic())))
             seen = dict(collector.seen(window))
             report = None
+            left_out: list[tuple[str, str]] = []
             while report is None:
                 known = {host: ns for host, ns in paths.items() if host in seen}
                 try:
                     report = estimate(seen, paths_ns=known, tolerance_ns=tolerance_ns)
                 except ConfigError as waiting:
-                    note(str(waiting))
                     # A host that has just come, or that hears nothing, does not keep the others from being compared.
                     if len(seen) <= 2 or not isinstance(waiting.value, str) or seen.pop(waiting.value, None) is None:
+                        note(str(waiting))
                         break
+                    left_out.append((waiting.value, str(waiting)))
+            for host, why in left_out:
+                if report is not None and host not in told:
+                    warn(f"left out: {why}")
+            told = {host for host, _ in left_out} if report is not None else told
             if report is None:
                 continue
             _show_skew(report, as_json)
