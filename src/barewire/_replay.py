@@ -347,6 +347,18 @@ class Replay:
             for _ in self:
                 pass
             return
+        if isinstance(strategy, NativeStrategy):
+            expected = "a native strategy to be given before: replay(..., native=...)"
+            raise ConfigError(f"run: expected {expected}", key="strategy", value=strategy, expected=expected)
+        is_whole = isinstance(batch_messages, int) and not isinstance(batch_messages, bool)
+        if batch_messages is not None and not (is_whole and batch_messages >= 1):
+            expected = "a number of messages, 1 or more, or None"
+            raise ConfigError(
+                f"batch_messages {batch_messages!r}: expected {expected}",
+                key="batch_messages",
+                value=batch_messages,
+                expected=expected,
+            )
         self._step = batch_messages
         if not self._progress:
             run_strategy(strategy, self, self, self.records, lambda: True, None)

@@ -120,6 +120,13 @@ def test_what_is_no_strategy_is_refused(small: Path, make: Callable[[], barewire
         barewire.replay(small, date="2020-01-30").run(make())
 
 
+@pytest.mark.parametrize("messages", [0, -1, "1", 1.5, True])
+def test_a_run_by_so_many_messages_goes_forward(small: Path, messages: int) -> None:
+    """By none at a time it would never end."""
+    with pytest.raises(barewire.ConfigError, match=r"batch_messages .*: expected a number of messages, 1 or more"):
+        barewire.replay(small, date="2020-01-30").run(barewire.Strategy(), batch_messages=messages)
+
+
 async def _waits(*_: object) -> None:
     raise AssertionError
 
