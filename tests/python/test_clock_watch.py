@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from barewire._config_clock import ClockConfig
 from barewire._ptp import load_site, plan
 from barewire._ptp.judge import ClockState, Judge, Kernel, Observation, State, Thresholds
 from barewire._ptp.machine import Machine, Processes
-from barewire._ptp.management import PortStatus, PtpStatus, parse
+from barewire._ptp.management import Pmc, PortStatus, PtpStatus, parse
 from barewire._ptp.watching import as_dict, as_text, exposition, verdicts
 
 from .clock_site import ClockSite, running
@@ -393,6 +394,22 @@ def test_a_feeds_watch_outlives_whatever_goes_wrong() -> None:
     assert [verdict for verdict, _ in told[:2]] == ["lost", "lost"]
     assert watcher.state is not None
     assert watcher.state.grandmaster == CARDS.grandmaster
+
+
+def test_a_folder_is_there_only_while_somebody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that could not start had left one behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # A program in pmc's place, which may not be installed here.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pmc").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "pmc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    pmc = Pmc(str(tmp_path / "none"))
+    assert len(list(tmp_path.iterdir())) == 1
+    assert pmc.read() is None
+    assert len(list(tmp_path.iterdir())) == 2
+    pmc.close()
+    assert [one.name for one in tmp_path.iterdir()] == ["bin"]
 
 
 def test_a_path_that_grew_is_told() -> None:

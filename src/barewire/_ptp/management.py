@@ -148,24 +148,23 @@ class Pmc:
     """Asks one ptp4l by its socket."""
 
     def __init__(self, socket: str = DEFAULT_SOCKET, domain: int = 0) -> None:
-        """Raises FileNotFoundError where there is no pmc."""
+        """Nothing is opened before it is asked."""
         self.socket = socket
-        self._folder = tempfile.TemporaryDirectory(prefix="barewire-")
-        own = Path(self._folder.name) / "pmc"
-        self._command = ["pmc", "-u", "-b", "0", "-d", str(domain), "-s", socket, "-i", str(own)]
-        self._command += [f"GET {name}" for name in _ASKED]
+        self._domain = domain
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
 
     def read(self) -> PtpStatus | None:
         """Its status; None where it does not answer.
 
-        Raises FileNotFoundError where linuxptp is not installed, PermissionError where its socket is not to be used.
+        Raises FileNotFoundError where linuxptp is not installed, PermissionError where its socket is not to be used,
+        OSError where there is no room for its own.
         """
         if os.path.exists(self.socket) and not os.access(self.socket, os.W_OK):
             raise PermissionError(13, "expected to be root, whose the socket is", self.socket)
         try:
             done = subprocess.run(
-                self._command,
+                self._command(),
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -179,6 +178,15 @@ class Pmc:
             raise FileNotFoundError(2, "expected linuxptp's pmc; install it: apt install linuxptp", "pmc") from None
         return parse(done.stdout)
 
+    def _command(self) -> list[str]:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="barewire-")
+        own = Path(self._folder.name) / "pmc"
+        command = ["pmc", "-u", "-b", "0", "-d", str(self._domain), "-s", self.socket, "-i", str(own)]
+        return command + [f"GET {name}" for name in _ASKED]
+
     def close(self) -> None:
         """Removes its own socket's folder."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
