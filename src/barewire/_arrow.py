@@ -27,7 +27,7 @@ def column(records: npt.NDArray[np.void], name: str) -> pa.Array:
         mask = values == UNDEF_PRICE
     elif name in ("bid_size", "ask_size"):
         mask = records[name.replace("size", "price")] == UNDEF_PRICE
-    elif name == "ts_recv":
+    elif name in ("ts_recv", "ts_event"):
         mask = values == 0
     if values.dtype == "S1":
         return _LETTERS.take(pa.array(np.ascontiguousarray(values).view(np.uint8)))

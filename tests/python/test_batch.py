@@ -107,6 +107,13 @@ def test_arrow_has_a_column_a_field_and_nulls_where_nothing_is(small: Path) -> N
     assert len(only_batch(small, records="bbo").to_arrow("gap")) == 0
 
 
+def test_times_that_are_not_known_are_null(small: Path) -> None:
+    records = next(iter(barewire.replay(small, date="2020-01-30"))).bbo[:3].copy()
+    records["ts_event"][1] = 0
+    batch = barewire.Batch(records.view(barewire.RECORD_DTYPE), 0, barewire.replay(small).symbols)
+    assert [value is None for value in batch.to_arrow("bbo")["ts_event"].to_pylist()] == [False, True, False]
+
+
 def test_a_kind_that_there_is_not_is_told(small: Path) -> None:
     batch = next(iter(barewire.replay(small, date="2020-01-30")))
     for convert in (batch.to_arrow, batch.to_polars, batch.to_pandas):
