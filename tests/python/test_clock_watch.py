@@ -158,6 +158,22 @@ def test_scatter_counts_as_well() -> None:
     assert followed(Judge(), [600.0, -600.0] * 8).state is State.DEGRADED
 
 
+def test_after_a_step_three_samples_that_agree_begin_anew() -> None:
+    judge = Judge()
+    assert followed(judge, [37e9 + 100] * 20).state is State.LOST
+    assert followed(judge, [40.0, 60.0]).state is State.LOST
+    state = followed(judge, [50.0])
+    assert (state.state, state.changes) == (
+        State.SYNCHRONISED,
+        ("the clock was set: its offset went from 37 s to 50 ns",),
+    )
+    # One that is far away is scatter, and held against the clock for as long as the window is.
+    followed(judge, [50.0] * 16)
+    followed(judge, [20_000.0])
+    assert followed(judge, [50.0] * 14).state is not State.SYNCHRONISED
+    assert followed(judge, [50.0] * 2).state is State.SYNCHRONISED
+
+
 @given(st.lists(st.floats(-1e11, 1e11), min_size=3, max_size=40))
 def test_the_bound_is_never_less_than_the_offset(offsets: list[float]) -> None:
     state = followed(Judge(), offsets)

@@ -154,6 +154,7 @@ class Judge:
             self._synced_s = seen.at_s
             self._offsets.append(ptp.offset_ns)
             self._delays.append(ptp.path_delay_ns)
+            changes += self._step()
         self._last = ptp
         reasons += self._ports(ptp)
         if not follows and not ptp.client_only and not self._has_followed:
@@ -199,6 +200,19 @@ class Judge:
             if was is not None and was != port.state:
                 found.append(f"port {port.number} went from {was} to {port.state}")
         return found
+
+    def _step(self) -> list[str]:
+        """Forgets the samples from before somebody set a clock: a few that agree, far from those before, begin anew."""
+        offsets = list(self._offsets)
+        older, recent = offsets[:-_NEEDED], offsets[-_NEEDED:]
+        far = self.thresholds.lost_ns
+        if not older or max(recent) - min(recent) >= far:
+            return []
+        was, now = statistics.median(older), statistics.median(recent)
+        if abs(now - was) < far:
+            return []
+        self._offsets = deque(recent, maxlen=_WINDOW)
+        return [f"the clock was set: its offset went from {_text(was)} to {_text(now)}"]
 
     def _ports(self, ptp: PtpStatus) -> list[Reason]:
         return [
