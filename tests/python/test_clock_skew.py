@@ -434,7 +434,8 @@ def test_live_hosts_are_compared(tmp_path: Path) -> None:
         assert abs(found["pairs"][0]["offset_ns"]) < 1e6
         assert found["packets"] >= 64
     finally:
+        # Not killed: a feed that is would leave its ring behind.
         for process in reversed(started):
-            process.kill()
+            process.terminate()
         for process in started:
-            process.communicate()
+            process.communicate(timeout=30)
