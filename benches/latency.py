@@ -28,8 +28,8 @@ COLUMNS = {
     "mean of the best 99%": "trimmed_mean_us",
     "their deviation": "trimmed_stddev_us",
 }
-SINGLE = ["latency", "--paths", "legacy,af_xdp", "--messages-per-packet", "1", "--rate", "10k", "--runs", "3"]
-BUSY = ["latency", "--paths", "legacy,af_xdp", "--rate", "1M", "--runs", "3"]
+SINGLE = ["latency", "--paths", "legacy,af_xdp", "--messages-per-packet", "1", "--rate", "10k", "--runs", "8"]
+BUSY = ["latency", "--paths", "legacy,af_xdp", "--rate", "1M", "--runs", "8"]
 RATE = ["rate", "--paths", "legacy,kernel,af_xdp", "--messages-per-packet", "1,10", "--duration", "0.5"]
 BURST = ["burst", "--paths", "legacy,kernel,af_xdp", "--rate", "1M", "--messages-per-packet", "30"]
 # 1 MiB is five times what a socket gets where nobody raised net.core.rmem_max.
@@ -154,7 +154,9 @@ def ratios_table(found: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {rate} | {' | '.join(cells)} |")
     return "\n".join(lines) + (
         "\n\nWhat is missed there: over a veth pair the kernel's work for a packet and its copy count, too; with ten "
-        "messages a packet each waits for those before it; one interruption by the host makes up a standard deviation."
+        "messages a packet each waits for those before it. Mean and deviation of all samples are made up by "
+        "interruptions of one or two milliseconds: where a core is not isolated, by the host or the kernel's own "
+        "threads (`barewire doctor`)."
     )
 
 
