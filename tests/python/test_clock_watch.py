@@ -174,6 +174,15 @@ def test_after_a_step_three_samples_that_agree_begin_anew() -> None:
     assert followed(judge, [50.0] * 2).state is State.SYNCHRONISED
 
 
+def test_scatter_in_which_a_few_samples_agree_is_no_step() -> None:
+    """A noisy clock had been called synchronised each time that three of its samples came close together."""
+    judge = Judge()
+    followed(judge, [9_000.0, -6_000.0, 3_000.0, -8_000.0, 6_000.0] * 3)
+    states = [followed(judge, [offset]) for offset in (-100.0, 100.0, 0.0)]
+    assert {state.state for state in states} == {State.LOST}
+    assert not any(state.changes for state in states)
+
+
 @given(st.lists(st.floats(-1e11, 1e11), min_size=3, max_size=40))
 def test_the_bound_is_never_less_than_the_offset(offsets: list[float]) -> None:
     state = followed(Judge(), offsets)
@@ -449,6 +458,20 @@ def test_no_answer_is_lost_after_a_while() -> None:
     assert judge.update(Observation(7.0, None)).state is State.SYNCHRONISED
     gone = judge.update(Observation(9.0, None))
     assert (gone.state, codes(gone)) == (State.LOST, {"no-answer"})
+
+
+@pytest.mark.parametrize("offset", [50.0, 1_500.0, 37e9])
+def test_an_answer_that_is_missing_makes_no_clock_better(offset: float) -> None:
+    """All that was held against it but its ports' faults had been forgotten: a lost clock was good for a second."""
+    judge = Judge()
+    known = followed(judge, [offset] * 8)
+    far = judge.update(Observation(8.0, replace(FOLLOWING, offset_ns=offset, last_sync_ns=8), None, "ptp0", 900.0))
+    silent = judge.update(Observation(9.0, None))
+    assert known.state <= far.state == silent.state
+    assert (silent.reasons, silent.system_offset_ns) == (far.reasons, 900.0)
+    assert silent.bound_ns is not None
+    assert far.bound_ns is not None
+    assert silent.bound_ns >= far.bound_ns
 
 
 # --- a feed's own watch --------------------------------------------------------------------------

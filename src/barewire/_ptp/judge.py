@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from .management import PtpStatus
@@ -25,6 +25,8 @@ __all__ = ["ClockState", "Judge", "Kernel", "Observation", "Reason", "State", "T
 
 _WINDOW = 16
 _NEEDED = 3
+_FAR_OUT = 5
+"""Times the usual distance from the median, which is two thirds of a standard deviation."""
 _TRAP_NS = 5_000_000
 """How near an offset is to a whole UTC offset for it to be one."""
 _TAI_UTC_S = 37
@@ -126,6 +128,7 @@ class Judge:
         self._delays: deque[float] = deque(maxlen=_WINDOW)
         self._usual_delay_ns: float | None = None
         self._last: PtpStatus | None = None
+        self._seen: Observation | None = None
         self._answered_s: float | None = None
         self._synced_s: float | None = None
         self._began_s: float | None = None
@@ -140,7 +143,6 @@ class Judge:
         if ptp is None:
             return self._unanswered(seen)
         changes = list(self._changes(ptp))
-        reasons: list[Reason] = []
         self._answered_s = seen.at_s
         follows = ptp.follows
         self._has_followed |= follows
@@ -155,31 +157,34 @@ class Judge:
             self._offsets.append(ptp.offset_ns)
             self._delays.append(ptp.path_delay_ns)
             changes += self._step()
-        self._last = ptp
-        reasons += self._ports(ptp)
+        self._last, self._seen = ptp, seen
+        return self._judged(seen, ptp, changes)
+
+    # --- parts of the verdict --------------------------------------------------------------------
+
+    def _judged(self, seen: Observation, ptp: PtpStatus, changes: list[str]) -> ClockState:
+        follows = ptp.follows
+        reasons = self._ports(ptp)
         if not follows and not ptp.client_only and not self._has_followed:
             return self._leader(seen, ptp, reasons, changes)
         reasons += self._leading(seen, ptp)
-        trap = self._trap(ptp)
-        reasons += trap
+        reasons += self._trap(ptp)
         bound = self._bound(seen.at_s)
         reasons += self._distance(bound, seen, has_leader=follows and not self._is_silent(seen.at_s))
         system_reasons, bound = self._system_clock(seen, ptp, bound)
         return self._verdict(ptp, bound, [*reasons, *system_reasons], changes, seen.system_offset_ns)
 
-    # --- parts of the verdict --------------------------------------------------------------------
-
     def _unanswered(self, seen: Observation) -> ClockState:
         since = self._answered_s if self._answered_s is not None else self._began_s
         assert since is not None
         silent_s = seen.at_s - since
-        bound = self._bound(seen.at_s)
-        if silent_s < self.thresholds.silence_s and self._last is not None:
-            return self._verdict(self._last, bound, [*self._ports(self._last)], [])
+        if silent_s < self.thresholds.silence_s and self._last is not None and self._seen is not None:
+            # What was known stands, and the clock drifts meanwhile.
+            return self._judged(replace(self._seen, at_s=seen.at_s), self._last, [])
         text = f"ptp4l has not answered for {silent_s:.0f} s"
-        return ClockState(
-            State.LOST, bound, None, None, None, None, None, None, (), (Reason("no-answer", text, State.LOST),), ()
-        )
+        reason = Reason("no-answer", text, State.LOST)
+        bound = self._bound(seen.at_s)
+        return ClockState(State.LOST, bound, None, None, None, None, None, None, (), (reason,), ())
 
     def _changes(self, ptp: PtpStatus) -> list[str]:
         before = self._last
@@ -202,14 +207,17 @@ class Judge:
         return found
 
     def _step(self) -> list[str]:
-        """Forgets the samples from before somebody set a clock: a few that agree, far from those before, begin anew."""
+        """Forgets the samples from before somebody set a clock: a few that agree, far from those before, begin anew.
+
+        Far by the scatter of those before, too: of a noisy clock's samples a few agree by chance now and then."""
         offsets = list(self._offsets)
         older, recent = offsets[:-_NEEDED], offsets[-_NEEDED:]
         far = self.thresholds.lost_ns
         if not older or max(recent) - min(recent) >= far:
             return []
         was, now = statistics.median(older), statistics.median(recent)
-        if abs(now - was) < far:
+        usual = statistics.median(abs(one - was) for one in older)
+        if abs(now - was) < max(far, _FAR_OUT * usual):
             return []
         self._offsets = deque(recent, maxlen=_WINDOW)
         return [f"the clock was set: its offset went from {_text(was)} to {_text(now)}"]
