@@ -11,7 +11,7 @@ Paths that differ are told apart from clocks that differ by nobody but the one w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -36,6 +36,7 @@ _EARLIEST = 0.005
 _OUTLIER_SIGMAS = 6.0
 _T_95 = 2.145
 """Student's t for 95 % and 14 degrees of freedom: windows less the line's two."""
+_HOUR_NS = np.uint64(3_600 * 10**9)
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,15 @@ def estimate(
     unknown = sorted(set(paths_ns or ()) - set(names))
     if unknown:
         raise ConfigError(f"path of {unknown[0]!r}: expected one of: {', '.join(names)}", value=unknown[0])
-    times, rough = _table([sightings[name] for name in names])
+    seen = list(sightings.values())
+    times, rough = _table(seen)
+    if min(_common(times)) < _MIN_PACKETS and all(one.session is not None for one in seen):
+        # A clock that is off by days had the venue's time of day be that of another day.
+        hourly = [replace(one, session=one.session % _HOUR_NS) for one in seen if one.session is not None]
+        times, rough = _table(hourly)
     for row, name in enumerate(names):
         times[row] -= (paths_ns or {}).get(name, 0.0)
-    for name, common in zip(names, np.isfinite(times).sum(axis=1), strict=True):
+    for name, common in zip(names, _common(times), strict=True):
         if common < _MIN_PACKETS:
             raise ConfigError(
                 f"{name}: expected {_MIN_PACKETS} packets or more that another host saw as well, found {common}; are "
@@ -130,6 +136,12 @@ def estimate(
                 value=name,
             )
     return _report(names, times, rough, tolerance_ns)
+
+
+def _common(times: _Floats) -> list[int]:
+    """How many packets of each host another one saw as well."""
+    found: list[int] = np.isfinite(times).sum(axis=1).tolist()
+    return found
 
 
 def _table(all_sightings: list[Sightings]) -> tuple[_Floats, _Floats]:

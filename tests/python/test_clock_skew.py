@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +331,23 @@ def test_sessions_whose_numbers_begin_again_are_not_mixed() -> None:
     assert max(one.worst_ns for one in report.hosts) < 1_000
     mixed = {host: Sightings(one.sequence, one.ts_recv) for host, one in seen.items()}
     assert [one.host for one in estimate(mixed).wrong] == ["h2"]
+
+
+@pytest.mark.parametrize("days", [1, 200, 19_000])
+def test_a_clock_that_is_off_by_days_is_wrong_and_not_alone(days: int) -> None:
+    """A venue tells the time of day, and the host's clock which day it is: its `ts_event` is off by days as well."""
+    site = SimulatedSite(3, hosts=3, packets=1_000)
+    seen = site.sightings()
+    sent = {host: one.sequence * np.uint64(10**6) + np.uint64(BASE) for host, one in seen.items()}
+    seen = {host: replace(one, session=sent[host]) for host, one in seen.items()}
+    day, hour = np.uint64(86_400 * 10**9), np.uint64(3_600 * 10**9)
+    back = np.uint64(days) * day
+    # Midnight in winter is not midnight in summer.
+    midnight = back + (hour if days > 100 else np.uint64(0))
+    seen["h1"] = Sightings(seen["h1"].sequence, seen["h1"].ts_recv - back, sent["h1"] - midnight)
+    report = estimate(seen)
+    assert [one.host for one in report.wrong] == ["h1"]
+    assert report.wrong[0].offset_ns == pytest.approx(-days * 86_400e9, abs=1e5)
 
 
 def later_by(path: Path, ns: int, written: Path) -> None:
