@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,41 @@ def test_what_a_callback_raised_before_is_not_lost(
     assert len(fails.events) == 40
     found = [*(event.ring_sequence for event in fails.events), *rest.tolist()]
     assert found == [event.ring_sequence for event in plain.events]
+
+
+def test_what_a_callback_raised_is_told_though_another_thread_reads(venue: Venue, lines: list[dict[str, Any]]) -> None:
+    """Then the records behind are that thread's affair; the error had been that one reader has one thread."""
+
+    class Fails(barewire.Strategy):
+        def on_event(self, event: barewire.MboEvent) -> None:  # noqa: ARG002
+            reader.read(timeout=0)  # all that is there
+            other.start()
+            give_up = time.monotonic() + WAIT
+            while time.monotonic() < give_up:
+                try:
+                    reader.read(timeout=0)
+                except barewire.RingError:  # the other one waits
+                    raise ValueError("as it says") from None
+            pytest.fail("the other thread did not read")
+
+    def reads() -> None:
+        while not over.is_set():
+            with suppress(barewire.RingError):  # the callback looks whether it does
+                reader.read(timeout=WAIT)
+
+    with barewire.Feed.from_config(config(*lines)) as feed:
+        reader, over = feed.reader(), threading.Event()
+        other = threading.Thread(target=reads)
+        venue.send(random_day(100))
+        until(lambda: feed.stats.records >= 100)
+        try:
+            with pytest.raises(ValueError, match="as it says"):
+                reader.run(Fails(), duration=WAIT)
+        finally:
+            over.set()
+            reader.stop()
+            other.join(WAIT)
+        assert not other.is_alive()
 
 
 class Once(barewire.Strategy):

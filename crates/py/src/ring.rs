@@ -270,7 +270,8 @@ impl Ring {
             let told = dispatcher.lose(py, read.lost);
             if let Err(error) = told.and_then(|()| records.try_for_each(|record| dispatcher.deliver(py, record))) {
                 if let Some(next) = records.next() {
-                    self.go_back(py, left_at, next.ring_sequence)?;
+                    // Another thread that reads by now goes on where it is; what the callback raised is to be told.
+                    let _ = self.go_back(py, left_at, next.ring_sequence);
                 }
                 return Err(error);
             }
