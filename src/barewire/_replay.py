@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Literal
 
+import numpy as np
+
 from . import _core, _time
 from ._batch import Batch
 from ._book import Book
@@ -350,7 +352,7 @@ class Replay:
         if isinstance(strategy, NativeStrategy):
             expected = "a native strategy to be given before: replay(..., native=...)"
             raise ConfigError(f"run: expected {expected}", key="strategy", value=strategy, expected=expected)
-        is_whole = isinstance(batch_messages, int) and not isinstance(batch_messages, bool)
+        is_whole = isinstance(batch_messages, (int, np.integer)) and not isinstance(batch_messages, bool)
         if batch_messages is not None and not (is_whole and batch_messages >= 1):
             expected = "a number of messages, 1 or more, or None"
             raise ConfigError(
@@ -359,7 +361,7 @@ class Replay:
                 value=batch_messages,
                 expected=expected,
             )
-        self._step = batch_messages
+        self._step = None if batch_messages is None else int(batch_messages)
         if not self._progress:
             run_strategy(strategy, self, self, self.records, lambda: True, None)
             return

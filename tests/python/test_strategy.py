@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import barewire
@@ -79,7 +80,7 @@ def test_every_record_once_in_the_order_of_the_ring(small: Path) -> None:
 
 
 @pytest.mark.parametrize("symbols", [None, ["SYM2"], ["SYM1", "SYM4"], ["NONE"]])
-@pytest.mark.parametrize("batch_messages", [1, 10, None])
+@pytest.mark.parametrize("batch_messages", [1, np.int64(10), None])
 def test_few_and_many_records_take_different_ways_to_the_same_calls(
     day: Path, symbols: list[str] | None, batch_messages: int | None
 ) -> None:
