@@ -108,8 +108,9 @@ def check_strategy(strategy: Strategy) -> None:
     for name in dir(strategy):
         if name in known and iscoroutinefunction(getattr(strategy, name)):
             raise _wrong(f"plain functions for callbacks, found async def {name}: nobody would await it", strategy)
-        if name.startswith("on_") and name not in known and (meant := _like(name, known)):
-            # No error: a strategy may have methods of its own.
+        meant = _like(name, known) if name.startswith("on_") and name not in known else None
+        if meant is not None and _overridden(strategy, meant) is None:
+            # No error: a strategy may have methods of its own. Who wrote both `on_start` and `on_restart` meant both.
             message = f"{type(strategy).__name__}.{name} is called by nobody; {meant} would be"
             warnings.warn(message, UserWarning, stacklevel=2)
     given = strategy.symbols

@@ -140,6 +140,12 @@ def test_a_misspelt_callback_is_told_of(small: Path) -> None:
         def on_fill(self, *_: object) -> None:
             raise AssertionError
 
+        def on_end(self) -> None:
+            pass
+
+        def on_send(self) -> None:
+            """Its own: whoever meant on_end wrote that."""
+
     with pytest.warns(UserWarning, match="on_trades is called by nobody; on_trade would be") as warned:
         barewire.replay(small, date="2020-01-30").run(Misspelt())
     assert len(warned) == 1, "on_fill is the author's own"
