@@ -14,7 +14,9 @@ import socketserver
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +44,10 @@ _KEPT = 1 << 16
 """Messages kept of a host: the latest."""
 _SILENCE_S = 60.0
 _STILL_THERE_S = 10.0
+_GATHERED_S = 0.2
+"""What came within such a time is told at once: a block for each batch of a ring would be thousands a second."""
+_SMALL = 1_024
+"""Blocks of fewer rows are kept together."""
 
 
 def sampled(batch: Batch, every: int) -> npt.NDArray[np.uint64]:
@@ -63,21 +69,31 @@ class Teller:
         """Raises OSError where nobody listens."""
         self._socket = socket.create_connection((address, port), timeout=10.0)
         self._socket.sendall(json.dumps({"sightings": _VERSION, "host": host}).encode() + b"\n")
-        self._told_s = time.monotonic()
+        self._told_s = float("-inf")
+        self._gathered: list[npt.NDArray[np.uint64]] = []
 
     def tell(self, rows: npt.NDArray[np.uint64]) -> None:
-        """Tells rows of `sampled`; from time to time also that there were none. Raises OSError when the collector is
+        """Tells rows of `sampled`, with those of the fifth of a second before, from time to time also that there were
 
-        gone."""
-        if not len(rows) and time.monotonic() - self._told_s < _STILL_THERE_S:
-            return
+        none: to be called at least so often. Raises OSError when the collector is gone."""
+        if len(rows):
+            self._gathered.append(rows)
+        silent_s = time.monotonic() - self._told_s
+        if silent_s >= (_GATHERED_S if self._gathered else _STILL_THERE_S):
+            self._send()
+
+    def _send(self) -> None:
+        rows = np.concatenate([NOTHING, *self._gathered])
+        self._gathered.clear()
         for begin in range(0, max(1, len(rows)), _MOST_ROWS):
             block = rows[begin : begin + _MOST_ROWS]
             self._socket.sendall(struct.pack("<I", len(block)) + block.tobytes())
         self._told_s = time.monotonic()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Tells the rest, and ends the connection."""
+        with suppress(OSError):
+            self._send()
         self._socket.close()
 
 
@@ -99,7 +115,7 @@ class Collector:
             daemon_threads = True
 
         self._lock = threading.Lock()
-        self._rows: dict[str, npt.NDArray[np.uint64]] = {}
+        self._blocks: dict[str, deque[npt.NDArray[np.uint64]]] = {}
         self.refused = 0
         self._server = Server((address, port), Handler)
         self.port = int(self._server.server_address[1])
@@ -128,20 +144,28 @@ class Collector:
         if not isinstance(host, str) or not 0 < len(host) <= _LONGEST_NAME or not host.isprintable():
             raise ValueError
         with self._lock:
-            if host not in self._rows and len(self._rows) >= _MOST_HOSTS:
+            if host not in self._blocks and len(self._blocks) >= _MOST_HOSTS:
                 raise ValueError
-            self._rows.setdefault(host, np.empty((0, 4), np.uint64))
+            self._blocks.setdefault(host, deque())
         return host
 
     def _keep(self, host: str, rows: npt.NDArray[np.uint64]) -> None:
+        if not len(rows):
+            return
         came = np.full((len(rows), 1), time.monotonic_ns(), np.uint64)
         with self._lock:
-            self._rows[host] = np.concatenate([self._rows[host], np.hstack([rows, came])])[-_KEPT:]
+            blocks = self._blocks[host]
+            before = [blocks.pop()] if blocks and len(blocks[-1]) < _SMALL else []
+            blocks.append(np.concatenate([*before, np.hstack([rows, came])]))
+            kept = sum(map(len, blocks))
+            while kept - len(blocks[0]) >= _KEPT:
+                kept -= len(blocks.popleft())
 
     def seen(self, seconds: float) -> Mapping[str, Sightings]:
         """What each host told within the last `seconds`: by the collector's own clock, since theirs may be wrong."""
         with self._lock:
-            rows = dict(self._rows)
+            blocks = {host: list(one) for host, one in self._blocks.items() if one}
+        rows = {host: np.concatenate(one)[-_KEPT:] for host, one in blocks.items()}
         oldest = max(0, time.monotonic_ns() - round(seconds * 1e9))
         recent = {host: one[one[:, 3] >= oldest] for host, one in sorted(rows.items())}
         return {host: Sightings(one[:, 0], one[:, 2], one[:, 1]) for host, one in recent.items() if len(one)}

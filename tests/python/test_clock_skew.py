@@ -276,6 +276,42 @@ def test_a_host_that_hears_something_else_does_not_keep_the_others_from_being_co
                 teller.close()
 
 
+def test_a_host_tells_of_many_batches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had sent a block for each, thousands a second, and the collector had copied all it kept for each of them."""
+    monkeypatch.setattr(live, "_KEPT", 1_000)
+    monkeypatch.setattr(live, "_SMALL", 64)
+    sent = []
+    send = Teller._send
+
+    def counted(teller: Teller) -> None:
+        sent.append(teller)
+        send(teller)
+
+    monkeypatch.setattr(Teller, "_send", counted)
+    rows = rows_of(SimulatedSite(1, hosts=1, packets=3_000).sightings()["h0"])
+    numbers = rows[:, 0].tolist()
+    collector = Collector("127.0.0.1", 0)
+    try:
+        teller = Teller("127.0.0.1", collector.port, "h")
+        began = time.monotonic()
+        for begin in range(0, len(rows), 7):
+            teller.tell(rows[begin : begin + 7])
+        seconds = time.monotonic() - began
+        teller.close()
+        until(lambda: "h" in collector.seen(60) and collector.seen(60)["h"].sequence[-1] == numbers[-1], "all is told")
+        assert collector.seen(60)["h"].sequence.tolist() == numbers[-1_000:]
+        assert len(sent) <= 2 + seconds / live._GATHERED_S
+        # Whatever the sizes of blocks.
+        sizes = (1, 63, 64, 700, 5, 1_500, 2)
+        for size in sizes:
+            collector._keep("h", rows[:size])
+        kept = [number for size in sizes for number in numbers[:size]]
+        assert collector.seen(60)["h"].sequence.tolist() == kept[-1_000:]
+        assert sum(map(len, collector._blocks["h"])) < 1_000 + 1_500 + 64
+    finally:
+        collector.close()
+
+
 def test_a_host_with_nothing_to_tell_says_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The collector had hung up after a quiet minute."""
     monkeypatch.setattr(live, "_STILL_THERE_S", 0.1)
@@ -288,6 +324,8 @@ def test_a_host_with_nothing_to_tell_says_that_it_is_there(monkeypatch: pytest.M
             teller.tell(live.NOTHING)
             time.sleep(0.05)
         teller.tell(rows_of(SimulatedSite(1, hosts=1, packets=100).sightings()["h0"]))
+        time.sleep(0.25)
+        teller.tell(live.NOTHING)
         until(lambda: "h" in collector.seen(60), "told")
         assert not collector.refused
         teller.close()
