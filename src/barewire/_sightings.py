@@ -16,6 +16,10 @@ __all__ = ["NOT_HEARD", "read_sightings"]
 NOT_HEARD = 32 | 2
 """Flags of records that did not come by multicast: from a snapshot, or recovered. A server sent them, to one host."""
 
+_MOST = 1 << 18
+"""Messages kept of a recording, eight times what is compared: hours of fifty hosts fit into memory."""
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
 _MAGIC = b"PAR1"
 _NEEDED = ("sequence", "ts_recv")
 _COLUMNS = (*_NEEDED, "ts_event", "flags")
@@ -26,11 +30,19 @@ _Part = tuple[npt.NDArray[np.uint64], ...]
 def read_sightings(path: str | os.PathLike[str], protocol: str) -> Sightings:
     """The messages of a recording and their receive times, one of each packet; what was recovered is left out.
 
+    Of a long recording a part is kept, spread over all of it: of another host's the same messages, or some of them.
+
     `protocol` is what a capture speaks. Raises FormatError for a file without receive times, OSError.
     """
     with open(path, "rb") as file:
         is_parquet = file.read(4) == _MAGIC
-    parts = [_firsts(part) for part in (_of_parquet(path) if is_parquet else _of_capture(path, protocol))]
+    parts: list[_Part] = []
+    halvings = 0
+    for part in _of_parquet(path) if is_parquet else _of_capture(path, protocol):
+        parts.append(_thinned(_firsts(part), halvings))
+        while sum(one[0].size for one in parts) > _MOST:
+            halvings += 1
+            parts = [_thinned(one, halvings) for one in parts]
     empty = np.empty(0, np.uint64)
     sequence, ts_recv, ts_event = (np.concatenate([empty, *(part[at] for part in parts)]) for at in range(3))
     if not ts_recv.any():
@@ -46,6 +58,14 @@ def _firsts(part: _Part) -> _Part:
     first = np.ones(ts_recv.size, bool)
     first[1:] = ts_recv[1:] != ts_recv[:-1]
     return sequence[first], ts_recv[first], ts_event[first]
+
+
+def _thinned(part: _Part, halvings: int) -> _Part:
+    """Those that a hash of their numbers chooses: half as many with each halving, none that were not before."""
+    if not halvings:
+        return part
+    chosen = (part[0] * _ODD) >> np.uint64(64 - halvings) == 0
+    return tuple(column[chosen] for column in part)
 
 
 def _of_parquet(path: str | os.PathLike[str]) -> Iterator[_Part]:

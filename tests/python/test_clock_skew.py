@@ -215,6 +215,25 @@ def test_a_collector_keeps_what_makes_sense() -> None:
         collector.close()
 
 
+def test_of_long_recordings_the_same_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a packet's messages are, and however long each recording is."""
+    monkeypatch.setattr("barewire._sightings._MOST", 10_000)
+    found = {}
+    for host, packets in (("whole", 200_000), ("start", 60_000), ("short", 9_000)):
+        first = np.arange(packets, dtype=np.uint64) * np.uint64(20) + np.uint64(1)
+        path = tmp_path / f"{host}.parquet"
+        pq.write_table(pa.table({"sequence": first, "ts_recv": first + np.uint64(BASE)}), path, row_group_size=7_000)
+        found[host] = read_sightings(path, "itch-5.0").sequence
+    assert found["short"].size == 9_000
+    for host in ("whole", "start"):
+        assert 4_000 <= found[host].size <= 10_000
+    # A quarter of the time has a quarter of them.
+    quarters = np.histogram(found["whole"], 4, (0, 200_000 * 20))[0]
+    assert quarters.min() > 0.2 * found["whole"].size
+    for host, end in (("start", 60_000 * 20), ("short", 9_000 * 20)):
+        assert np.isin(found["whole"][found["whole"] < end], found[host]).all()
+
+
 def rows_of(seen: Sightings) -> np.ndarray:
     """As a host tells it; the venue's time is made of the number."""
     return np.stack([seen.sequence, seen.sequence * np.uint64(1_000), seen.ts_recv], axis=1)
